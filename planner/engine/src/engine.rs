@@ -1,0 +1,284 @@
+//! The engine: requests in, iterations, tokens out.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::{ConfigError, EngineConfig},
+    request::{Rejected, Request, RequestFacts, RequestId},
+    scheduler::Scheduler,
+    slots::{Slots, State},
+    step::{Iteration, Step, Token},
+    time::Micros,
+};
+
+/// One inference engine on virtual time.
+///
+/// The driver alternates [`Engine::start_iteration`] and [`Engine::finish_iteration`]; requests may be submitted and
+/// aborted at any moment, during an iteration too. Time never runs backwards in the engine: an argument earlier than one
+/// it has seen counts as that one.
+#[derive(Debug)]
+pub struct Engine {
+    config: EngineConfig,
+    scheduler: Scheduler,
+    slots: Slots,
+    places: BTreeMap<RequestId, u32>,
+    in_flight: Option<Iteration>,
+    clock: Micros,
+    totals: Totals,
+    tokens: Vec<Token>,
+    finished: Vec<RequestFacts>,
+}
+
+/// How full the engine is at this moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Requests that hold KV blocks.
+    pub running: u32,
+    /// Requests in the queue, preempted ones included.
+    pub waiting: u32,
+    /// KV blocks held.
+    pub kv_blocks_used: u32,
+    /// KV blocks there are.
+    pub kv_blocks_total: u32,
+}
+
+impl Load {
+    /// The share of KV blocks held, 0 to 1.
+    #[must_use]
+    pub fn kv_usage(&self) -> f64 {
+        f64::from(self.kv_blocks_used) / f64::from(self.kv_blocks_total.max(1))
+    }
+}
+
+/// What the engine has done since it began; every number only grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Requests handed to [`Engine::submit`], refused ones included.
+    pub submitted: u64,
+    /// Requests refused.
+    pub rejected: u64,
+    /// Requests that generated all they were to.
+    pub finished: u64,
+    /// Requests aborted.
+    pub aborted: u64,
+    /// Times that a request lost its blocks.
+    pub preemptions: u64,
+    /// Iterations finished.
+    pub iterations: u64,
+    /// Prompt tokens looked up in the prefix cache, at each request's first admission.
+    pub cache_query_tokens: u64,
+    /// Those that it held.
+    pub cache_hit_tokens: u64,
+    /// Tokens computed in prefill, recomputed ones included.
+    pub prefilled_tokens: u64,
+    /// Tokens generated.
+    pub generated_tokens: u64,
+}
+
+impl Engine {
+    /// An empty engine.
+    ///
+    /// # Errors
+    /// What [`EngineConfig::validate`] finds.
+    pub fn new(config: EngineConfig) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(Self {
+            config,
+            scheduler: Scheduler::new(&config),
+            slots: Slots::default(),
+            places: BTreeMap::new(),
+            in_flight: None,
+            clock: Micros::ZERO,
+            totals: Totals::default(),
+            tokens: Vec::new(),
+            finished: Vec::new(),
+        })
+    }
+
+    /// What the engine was given.
+    #[must_use]
+    pub const fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    /// Puts a request at the end of the queue; the next iteration to start may take it up.
+    ///
+    /// # Errors
+    /// Refuses what could never run, what would overfill the queue, and an id that is held already.
+    pub fn submit(&mut self, now: Micros, request: Request) -> Result<(), Rejected> {
+        let now = self.advance(now);
+        self.totals.submitted += 1;
+        if let Err(rejected) = self.check(&request) {
+            self.totals.rejected += 1;
+            return Err(rejected);
+        }
+        let usable = request.cached_tokens.min(request.prompt_tokens - 1);
+        let request = Request { cached_tokens: self.scheduler.blocks.whole_blocks(usable), ..request };
+        let slot = self.slots.insert(request, now);
+        self.places.insert(request.id, slot.place);
+        self.scheduler.enqueue(slot);
+        Ok(())
+    }
+
+    /// Drops a request, wherever it is; its blocks are free at once. If an iteration is computing it, the result is
+    /// thrown away. None if the engine does not hold it.
+    pub fn abort(&mut self, now: Micros, id: RequestId) -> Option<RequestFacts> {
+        let now = self.advance(now);
+        let place = self.places.remove(&id)?;
+        let slot = self.slots.get_mut(place);
+        let facts = slot.facts(now);
+        let was = std::mem::replace(&mut slot.state, State::Done);
+        self.scheduler.blocks.give_back(slot.blocks);
+        if was == State::Running {
+            self.scheduler.running.retain(|running| *running != place);
+        } else {
+            self.scheduler.forget_waiting(&self.slots);
+        }
+        self.slots.vacate(place);
+        self.totals.aborted += 1;
+        Some(facts)
+    }
+
+    /// Starts the next iteration. None if there is nothing to do; the one under way, if there is one.
+    pub fn start_iteration(&mut self, now: Micros) -> Option<Iteration> {
+        if self.in_flight.is_some() {
+            return self.in_flight;
+        }
+        let now = self.advance(now);
+        let stats = self.scheduler.schedule(&mut self.slots, now);
+        self.totals.preemptions += u64::from(stats.preempted);
+        for admission in &self.scheduler.admitted {
+            self.totals.cache_query_tokens += u64::from(admission.prompt_tokens);
+            self.totals.cache_hit_tokens += u64::from(admission.cached_tokens);
+        }
+        if stats.sequences == 0 {
+            return None;
+        }
+        let ends_at = now.plus(self.config.timing.duration(&stats.shape));
+        self.in_flight = Some(Iteration { started_at: now, ends_at, stats });
+        self.in_flight
+    }
+
+    /// Ends the iteration under way and hands out its tokens; None if there is none.
+    ///
+    /// `now` is when the tokens come out. It may be later than the model's end, for a driver on real time; earlier
+    /// counts as the model's end.
+    pub fn finish_iteration(&mut self, now: Micros) -> Option<Step<'_>> {
+        let iteration = self.in_flight.take()?;
+        let now = self.advance(now.max(iteration.ends_at));
+        self.tokens.clear();
+        self.finished.clear();
+        for index in 0..self.scheduler.batch.len() {
+            self.apply(index, now);
+        }
+        if !self.finished.is_empty() {
+            let slots = &self.slots;
+            self.scheduler.running.retain(|place| slots.get(*place).state == State::Running);
+        }
+        for facts in &self.finished {
+            if let Some(place) = self.places.remove(&facts.id) {
+                self.slots.vacate(place);
+            }
+        }
+        self.totals.iterations += 1;
+        self.totals.finished += self.finished.len() as u64;
+        self.totals.generated_tokens += self.tokens.len() as u64;
+        Some(Step {
+            started_at: iteration.started_at,
+            ended_at: now,
+            stats: iteration.stats,
+            admitted: &self.scheduler.admitted,
+            preempted: &self.scheduler.preempted,
+            tokens: &self.tokens,
+            finished: &self.finished,
+        })
+    }
+
+    /// How full the engine is.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load {
+            running: self.scheduler.running.len() as u32,
+            waiting: self.scheduler.waiting(),
+            kv_blocks_used: self.scheduler.blocks.used(),
+            kv_blocks_total: self.scheduler.blocks.total(),
+        }
+    }
+
+    /// What the engine has done.
+    #[must_use]
+    pub const fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// The iteration under way.
+    #[must_use]
+    pub const fn in_flight(&self) -> Option<&Iteration> {
+        self.in_flight.as_ref()
+    }
+
+    /// Whether nobody runs and nobody waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    fn advance(&mut self, now: Micros) -> Micros {
+        self.clock = self.clock.max(now);
+        self.clock
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Rejected> {
+        if request.prompt_tokens == 0 {
+            return Err(Rejected::EmptyPrompt);
+        }
+        if request.output_tokens == 0 {
+            return Err(Rejected::NoOutput);
+        }
+        let tokens = u64::from(request.prompt_tokens) + u64::from(request.output_tokens);
+        if tokens > u64::from(self.config.max_model_len) {
+            return Err(Rejected::TooLong { tokens, limit: self.config.max_model_len });
+        }
+        if self.places.contains_key(&request.id) {
+            return Err(Rejected::DuplicateId);
+        }
+        if self.scheduler.waiting() >= self.config.max_waiting {
+            return Err(Rejected::QueueFull { limit: self.config.max_waiting });
+        }
+        Ok(())
+    }
+
+    /// Advances one sequence of the batch by what the iteration computed of it.
+    fn apply(&mut self, index: usize, now: Micros) {
+        let scheduled = self.scheduler.batch[index];
+        if !self.slots.is(scheduled.slot, State::Running) {
+            return; // It was aborted while the iteration ran.
+        }
+        let slot = self.slots.get_mut(scheduled.slot.place);
+        slot.computed += scheduled.new_tokens;
+        if scheduled.prefills {
+            slot.prefilled += u64::from(scheduled.new_tokens);
+            self.totals.prefilled_tokens += u64::from(scheduled.new_tokens);
+        }
+        if slot.remaining() > 0 {
+            return; // A chunk of a longer prefill: no token yet.
+        }
+        slot.emitted += 1;
+        self.tokens.push(Token {
+            id: slot.request.id,
+            index: slot.emitted,
+            latency: now.since(slot.last_token.unwrap_or(slot.arrival)),
+            prompt_tokens: slot.request.prompt_tokens,
+            cached_tokens: slot.request.cached_tokens,
+        });
+        slot.first_token.get_or_insert(now);
+        slot.last_token = Some(now);
+        if slot.emitted == slot.request.output_tokens {
+            slot.state = State::Done;
+            self.scheduler.blocks.give_back(slot.blocks);
+            self.finished.push(slot.facts(now));
+        }
+    }
+}

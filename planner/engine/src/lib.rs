@@ -1,0 +1,54 @@
+//! The iteration-level model of one LLM inference engine, a pure state machine on virtual time.
+//!
+//! An engine that batches continuously spends its life in *iterations*: it chooses which sequences advance and by how
+//! many tokens, runs the model once, and hands out the tokens. [`Engine`] is that loop without the model: a scheduler
+//! with chunked prefill, a token budget, a sequence limit, a paged KV cache and preemption by recompute; and an
+//! iteration's duration, from [`Timing`]. It has no clock, no IO and no randomness: whoever drives it says what time
+//! it is.
+//!
+//! ```
+//! use plimsoll_engine::{Engine, EngineConfig, Micros, Profile, Request, RequestId};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let profile = Profile::built_in("llama-3.1-8b-h200-tp1")?;
+//! let mut engine = Engine::new(profile.engine_config())?;
+//! let mut now = Micros::ZERO;
+//! engine.submit(now, Request::new(RequestId(1), 1000, 50))?;
+//! while let Some(iteration) = engine.start_iteration(now) {
+//!     now = iteration.ends_at;
+//!     let step = engine.finish_iteration(now).expect("an iteration was started");
+//!     for finished in step.finished {
+//!         assert_eq!(finished.emitted_tokens, 50);
+//!     }
+//! }
+//! assert_eq!(engine.totals().finished, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Two drivers share this crate: the simulator (virtual time jumps from one iteration's end to the next) and the
+//! emulator (real time passes between the two calls). Nothing is allocated per token or, once warm, per iteration;
+//! an iteration costs time in proportion to its batch.
+//!
+//! An engine that only prefills is this engine with requests of one output token. One that only decodes is not here
+//! yet: its requests arrive with their whole context computed, which the scheduler's one rule (advance every sequence
+//! from what is computed towards what is known) already covers.
+
+mod blocks;
+mod config;
+mod engine;
+mod profile;
+mod request;
+mod scheduler;
+mod slots;
+mod step;
+mod time;
+mod timing;
+
+pub use config::{ConfigError, EngineConfig};
+pub use engine::{Engine, Load, Totals};
+pub use profile::{Profile, ProfileError};
+pub use request::{Rejected, Request, RequestFacts, RequestId};
+pub use step::{Admission, Iteration, Preemption, Step, StepStats, Token};
+pub use time::Micros;
+pub use timing::{Curve, Phases, Roofline, StepShape, Timing, TimingError};
