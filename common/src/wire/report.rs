@@ -1,0 +1,338 @@
+//! One agent window: what happened on a node between two instants.
+
+use serde::{Deserialize, Serialize};
+
+use super::{column::Column, varint};
+use crate::{
+    engine::DistributionKind,
+    ids::{Generation, Seq},
+};
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// Agent → planner: one window. Self-contained but for the inventory it names; windows are deltas, so their order does
+/// not matter for counts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The last window that this report covers.
+    #[serde(rename = "q")]
+    pub seq: Seq,
+    /// The first window that this report covers where it stands for several; absent: only `seq`.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Seq>,
+    /// The inventory that explains the rows.
+    #[serde(rename = "g")]
+    pub generation: Generation,
+    /// Where the window starts on the agent's wall clock, Unix milliseconds. For people; order comes from `seq`.
+    #[serde(rename = "b")]
+    pub begin_ms: u64,
+    /// How long the window is on the agent's monotonic clock, milliseconds.
+    #[serde(rename = "l")]
+    pub length_ms: u64,
+    /// Gauges of the GPUs.
+    #[serde(rename = "u", default)]
+    pub gpus: GpuColumns,
+    /// Gauges and counter deltas of the engines.
+    #[serde(rename = "n", default)]
+    pub engines: EngineColumns,
+    /// Distributions of the engines.
+    #[serde(rename = "h", default, skip_serializing_if = "HistogramColumns::is_empty")]
+    pub histograms: HistogramColumns,
+    /// What the agent itself cost and lost.
+    #[serde(rename = "o", default)]
+    pub cost: AgentCost,
+    /// State of the GPU source, as [`SourceState`]'s code.
+    #[serde(rename = "s", default)]
+    pub gpu_source: u8,
+    /// Whether this is the last window before the agent stops on purpose.
+    #[serde(rename = "z", default, skip_serializing_if = "is_false")]
+    pub leaving: bool,
+}
+
+impl Report {
+    /// The first window that this report covers.
+    #[must_use]
+    pub fn first_seq(&self) -> Seq {
+        self.first.unwrap_or(self.seq)
+    }
+}
+
+macro_rules! codes {
+    ($(#[$doc:meta])* $name:ident: $($(#[$vdoc:meta])* $variant:ident = $code:literal, $text:literal;)*) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        pub enum $name {
+            $($(#[$vdoc])* $variant = $code,)*
+        }
+
+        impl $name {
+            /// The code on the wire.
+            #[must_use]
+            pub const fn code(self) -> u64 {
+                self as u64
+            }
+
+            /// The state with this code; `None` for one that this build does not know.
+            #[must_use]
+            pub const fn from_code(code: u64) -> Option<Self> {
+                match code {
+                    $($code => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+
+            /// The name in labels and JSON.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// How a GPU is seen.
+    GpuState:
+    /// Its values are from this window.
+    Ok = 1, "ok";
+    /// It answers, but not with everything it should; its missing values are absent.
+    Degraded = 2, "degraded";
+    /// NVML says that it fell off the bus, or it no longer answers.
+    Lost = 3, "lost";
+}
+
+codes! {
+    /// How an engine is seen.
+    EngineState:
+    /// Its page was read in this window.
+    Ready = 1, "ready";
+    /// Its page could not be read.
+    Unreachable = 2, "unreachable";
+    /// A page was read, but it is no engine's that we know.
+    Unrecognised = 3, "unrecognised";
+    /// Nothing was read yet.
+    Pending = 4, "pending";
+}
+
+codes! {
+    /// How a source of telemetry is.
+    SourceState:
+    /// It delivers.
+    Healthy = 1, "healthy";
+    /// It delivers in part.
+    Degraded = 2, "degraded";
+    /// This machine has no such source.
+    Unsupported = 3, "unsupported";
+    /// It should deliver and does not.
+    Failed = 4, "failed";
+}
+
+/// The newest gauges of the GPUs, one row a GPU of the inventory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuColumns {
+    /// [`GpuState`] codes.
+    #[serde(rename = "s", default, skip_serializing_if = "Column::is_empty")]
+    pub state: Column<u64>,
+    /// Share of the last sample period in which a kernel ran, percent 0..=100.
+    #[serde(rename = "u", default, skip_serializing_if = "Column::is_empty")]
+    pub utilization_percent: Column<u64>,
+    /// Share of the last sample period in which device memory was read or written, percent 0..=100.
+    #[serde(rename = "a", default, skip_serializing_if = "Column::is_empty")]
+    pub memory_activity_percent: Column<u64>,
+    /// Frame buffer in use, bytes.
+    #[serde(rename = "m", default, skip_serializing_if = "Column::is_empty")]
+    pub memory_used_bytes: Column<u64>,
+    /// Power draw, milliwatts.
+    #[serde(rename = "p", default, skip_serializing_if = "Column::is_empty")]
+    pub power_mw: Column<u64>,
+    /// GPU temperature, °C.
+    #[serde(rename = "t", default, skip_serializing_if = "Column::is_empty")]
+    pub temperature_c: Column<i64>,
+}
+
+/// The newest gauges of the engines and what their counters gained in the window, one row an engine of the inventory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineColumns {
+    /// [`EngineState`] codes.
+    #[serde(rename = "s", default, skip_serializing_if = "Column::is_empty")]
+    pub state: Column<u64>,
+    /// Requests in the running batch.
+    #[serde(rename = "r", default, skip_serializing_if = "Column::is_empty")]
+    pub running: Column<u64>,
+    /// Requests waiting to be scheduled.
+    #[serde(rename = "w", default, skip_serializing_if = "Column::is_empty")]
+    pub waiting: Column<u64>,
+    /// KV-cache utilization, parts per million.
+    #[serde(rename = "k", default, skip_serializing_if = "Column::is_empty")]
+    pub kv_usage_ppm: Column<u64>,
+    /// How old the gauges are at the end of the window, milliseconds.
+    #[serde(rename = "x", default, skip_serializing_if = "Column::is_empty")]
+    pub age_ms: Column<u64>,
+    /// Requests that arrived, gained.
+    #[serde(rename = "a", default, skip_serializing_if = "Column::is_empty")]
+    pub arrived: Column<u64>,
+    /// Prompt tokens processed, gained.
+    #[serde(rename = "p", default, skip_serializing_if = "Column::is_empty")]
+    pub prompt_tokens: Column<u64>,
+    /// Tokens generated, gained.
+    #[serde(rename = "g", default, skip_serializing_if = "Column::is_empty")]
+    pub generation_tokens: Column<u64>,
+    /// Prompt tokens looked up in the prefix cache, gained.
+    #[serde(rename = "Q", default, skip_serializing_if = "Column::is_empty")]
+    pub prefix_queries: Column<u64>,
+    /// Prompt tokens found in the prefix cache, gained.
+    #[serde(rename = "H", default, skip_serializing_if = "Column::is_empty")]
+    pub prefix_hits: Column<u64>,
+    /// Preemptions, gained.
+    #[serde(rename = "P", default, skip_serializing_if = "Column::is_empty")]
+    pub preemptions: Column<u64>,
+    /// Requests finished by a stop token or string, gained.
+    #[serde(rename = "F", default, skip_serializing_if = "Column::is_empty")]
+    pub finished_stop: Column<u64>,
+    /// Requests finished by their length limit, gained.
+    #[serde(rename = "L", default, skip_serializing_if = "Column::is_empty")]
+    pub finished_length: Column<u64>,
+    /// Requests aborted by their client, as far as the engine counts them, gained.
+    #[serde(rename = "A", default, skip_serializing_if = "Column::is_empty")]
+    pub aborted: Column<u64>,
+    /// Requests that ended any other way, gained.
+    #[serde(rename = "E", default, skip_serializing_if = "Column::is_empty")]
+    pub errored: Column<u64>,
+    /// How long the last scrape of the page took, microseconds.
+    #[serde(rename = "d", default, skip_serializing_if = "Column::is_empty")]
+    pub scrape_us: Column<u64>,
+    /// How often counters were seen to start again (an engine restart), gained.
+    #[serde(rename = "R", default, skip_serializing_if = "Column::is_empty")]
+    pub resets: Column<u64>,
+}
+
+/// One distribution of one engine over the window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistogramEntry {
+    /// The engine's row in the inventory.
+    pub engine: usize,
+    /// What is distributed, as [`DistributionKind`]'s code; unknown codes are kept so that they can be counted.
+    pub kind: u64,
+    /// In what the samples are counted: 0 for the cells of the fleet's layout (an exact source), n for the buckets of
+    /// the inventory's n-th `le` layout (a bucketed source).
+    pub layout: usize,
+    /// `(cell or bucket, samples)`, cells rising, samples at least 1.
+    pub cells: Vec<(usize, u64)>,
+    /// The sum of the samples, microseconds or tokens.
+    pub sum: u64,
+}
+
+impl HistogramEntry {
+    /// What is distributed; `None` for a kind that this build does not know.
+    #[must_use]
+    pub const fn kind(&self) -> Option<DistributionKind> {
+        DistributionKind::from_code(self.kind)
+    }
+}
+
+/// All distributions of a window, packed: a list of LEB128 numbers, for each distribution
+/// `engine, kind, layout, sum, n, then n × (cell − previous cell, samples)`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HistogramColumns {
+    #[serde(with = "serde_bytes")]
+    packed: Vec<u8>,
+}
+
+impl HistogramColumns {
+    /// Appends a distribution; one without samples is left out.
+    pub fn push(&mut self, entry: &HistogramEntry) {
+        if entry.cells.is_empty() {
+            return;
+        }
+        let head =
+            [entry.engine as u64, entry.kind, entry.layout as u64, entry.sum, entry.cells.len() as u64];
+        for number in head {
+            varint::write(&mut self.packed, number);
+        }
+        let mut before = 0;
+        for (cell, n) in &entry.cells {
+            varint::write(&mut self.packed, cell.saturating_sub(before) as u64);
+            varint::write(&mut self.packed, *n);
+            before = *cell;
+        }
+    }
+
+    /// Whether there is no distribution.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.packed.is_empty()
+    }
+
+    /// Unpacks one distribution after the other. An `Err` names what is wrong and ends the iteration.
+    pub fn iter(&self) -> impl Iterator<Item = Result<HistogramEntry, &'static str>> + '_ {
+        let mut rest = self.packed.as_slice();
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let entry = unpack(&mut rest);
+            if entry.is_err() {
+                rest = &[];
+            }
+            Some(entry)
+        })
+    }
+}
+
+fn unpack(rest: &mut &[u8]) -> Result<HistogramEntry, &'static str> {
+    let mut number = || varint::read(rest).ok_or("a histogram ends within a number");
+    let index = |value: u64| usize::try_from(value).map_err(|_| "a histogram's index is beyond this machine");
+    let engine = index(number()?)?;
+    let kind = number()?;
+    let layout = index(number()?)?;
+    let sum = number()?;
+    let n = number()?;
+    // Each pair takes at least two bytes, so `n` can't make us reserve more than the message is long.
+    if n > super::MAX_MESSAGE_BYTES as u64 / 2 {
+        return Err("a histogram names more cells than a message can hold");
+    }
+    let mut cells = Vec::new();
+    let mut cell = 0usize;
+    for i in 0..n {
+        let gap = index(number()?)?;
+        let samples = number()?;
+        if i > 0 && gap == 0 {
+            return Err("a histogram names a cell twice");
+        }
+        cell = cell
+            .checked_add(gap)
+            .filter(|cell| *cell <= usize::from(u16::MAX))
+            .ok_or("a histogram's cell is beyond any layout")?;
+        cells.push((cell, samples));
+    }
+    Ok(HistogramEntry { engine, kind, layout, cells, sum })
+}
+
+/// What the agent cost in the window, and what it had to drop.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentCost {
+    /// CPU time of the agent, microseconds.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    pub cpu_us: Option<u64>,
+    /// Resident memory of the agent, bytes.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub rss_bytes: Option<u64>,
+    /// Wall time spent inside NVML calls, microseconds.
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    pub nvml_busy_us: Option<u64>,
+    /// CPU utilization of the whole host, parts per million.
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    pub host_cpu_ppm: Option<u64>,
+    /// Memory of the host in use, bytes.
+    #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
+    pub host_memory_used_bytes: Option<u64>,
+    /// Windows that this agent epoch had to drop unsent, in all.
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub dropped_windows: Option<u64>,
+}
