@@ -1,0 +1,69 @@
+//! The GPU source: what NVML tells about the GPUs of this node, at a cost that is measured and published.
+//!
+//! The driver's lock is the hard budget, not our CPU: NVML calls serialise with the work of the engines. So one thread
+//! asks, at most once an interval, what the [plan](plan) lists, remembers what a GPU does not support, and looks for new or
+//! lost GPUs rarely. `nvmlDeviceGetPcieThroughput` (20 ms a call) is never among it.
+//!
+//! From top to bottom; a file imports only what stands below it:
+//! * [`monitor`]: the thread and how it starts and stops;
+//! * [`session`]: connect, enumerate, tick, and again after an outage;
+//! * [`sampler`]: which GPUs there are and what they say in one tick; knows nothing of threads and clocks;
+//! * [`connection`] and [`schedule`]: back-off and the grid of ticks, pure;
+//! * [`nvml`]: the [`GpuSource`] that is NVML;
+//! * [`snapshot`], [`meter`], [`plan`], [`source`]: the words.
+
+mod connection;
+mod meter;
+mod monitor;
+mod nvml;
+mod plan;
+mod sampler;
+mod schedule;
+#[cfg(test)]
+mod scripted;
+mod session;
+mod snapshot;
+mod source;
+
+use std::{path::PathBuf, time::Duration};
+
+pub use self::{
+    meter::CallCost,
+    monitor::{GpuMonitor, Stopped, spawn},
+    plan::{Call, Fact, Metric},
+    snapshot::{GpuReading, GpuSnapshot},
+    source::{CallError, GpuDriver, GpuSource, Outage, SessionEnd},
+};
+
+/// How GPUs are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuOptions {
+    /// Whether NVML is loaded at all; off, the source is unsupported and says that it was switched off.
+    pub enabled: bool,
+    /// The NVML library; `libnvidia-ml.so.1` on the dynamic linker's path by default.
+    pub library: Option<PathBuf>,
+    /// The time between two ticks, at least [`GpuOptions::MIN_INTERVAL`].
+    pub interval: Duration,
+    /// Places the ticks within the interval, so that the nodes of a fleet that start together do not tick together. The
+    /// node's name is a good seed: see [`GpuOptions::seed_of`].
+    pub seed: u64,
+}
+
+impl GpuOptions {
+    /// Ticks closer than this were seen to cost engines decode time, so they are not offered.
+    pub const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+    /// A seed that is the same for the same text on every machine and build (FNV-1a).
+    #[must_use]
+    pub fn seed_of(text: &str) -> u64 {
+        text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+    }
+}
+
+impl Default for GpuOptions {
+    fn default() -> Self {
+        Self { enabled: true, library: None, interval: Duration::from_secs(1), seed: 0 }
+    }
+}

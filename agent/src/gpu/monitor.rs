@@ -1,0 +1,207 @@
+//! The thread that owns NVML: how it starts and stops.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use plimsoll_common::wire::SourceState;
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
+
+use super::{GpuOptions, GpuSnapshot, nvml::NvmlDriver, session::Session, source::GpuDriver};
+
+/// Reads the GPUs on a thread of its own and publishes what it sees. Dropping it tells the thread to stop and does not
+/// wait; [`GpuMonitor::stop`] waits for a bounded time.
+#[derive(Debug)]
+pub struct GpuMonitor {
+    snapshots: watch::Receiver<Arc<GpuSnapshot>>,
+    // Kept so that the channel stays open when the thread has ended: readers see an old snapshot age, not a closed channel.
+    _sender: watch::Sender<Arc<GpuSnapshot>>,
+    thread: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    stop: mpsc::SyncSender<()>,
+    done: oneshot::Receiver<()>,
+}
+
+/// How the thread ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// NVML was shut down and the thread has ended, or there was none.
+    InTime,
+    /// A call into the driver did not return in time; the thread was left behind and ends with the process.
+    LeftBehind,
+}
+
+/// Starts reading the GPUs through NVML. It always succeeds: what is missing is told by the snapshots, and tried again.
+#[must_use]
+pub fn spawn(options: GpuOptions) -> GpuMonitor {
+    if !options.enabled {
+        let now = Instant::now();
+        let detail = "switched off by the agent's configuration".to_owned();
+        return GpuMonitor::idle(GpuSnapshot::empty(now, SourceState::Unsupported, Some(detail)));
+    }
+    let driver = NvmlDriver::new(options.library.clone().map(PathBuf::into_os_string));
+    spawn_driver(driver, options)
+}
+
+/// The same with any driver.
+pub(super) fn spawn_driver(mut driver: impl GpuDriver + Send + 'static, options: GpuOptions) -> GpuMonitor {
+    // Until the first answer nothing is known: neither that there are GPUs nor that there are none.
+    let starting = "starting: NVML has not answered yet".to_owned();
+    let first = GpuSnapshot::empty(Instant::now(), SourceState::Failed, Some(starting));
+    let (sender, snapshots) = watch::channel(Arc::new(first));
+    let (stop, stopped) = mpsc::sync_channel(1);
+    let (tell_done, done) = oneshot::channel();
+    let publisher = sender.clone();
+    let body = move || {
+        let mut publish = |snapshot| drop(publisher.send_replace(Arc::new(snapshot)));
+        Session::new(&options, &stopped, &mut publish).run(&mut driver);
+        // Nobody may wait any more.
+        let _ = tell_done.send(());
+    };
+    match thread::Builder::new().name("nvml".to_owned()).spawn(body) {
+        Ok(_detached) => GpuMonitor { snapshots, _sender: sender, thread: Some(Running { stop, done }) },
+        Err(error) => GpuMonitor::idle(no_thread(&error)),
+    }
+}
+
+fn no_thread(error: &io::Error) -> GpuSnapshot {
+    let detail =
+        format!("the thread that reads NVML cannot be started ({error}); raise the limit of processes");
+    GpuSnapshot::empty(Instant::now(), SourceState::Failed, Some(detail))
+}
+
+impl GpuMonitor {
+    fn idle(snapshot: GpuSnapshot) -> Self {
+        let (sender, snapshots) = watch::channel(Arc::new(snapshot));
+        Self { snapshots, _sender: sender, thread: None }
+    }
+
+    /// The newest snapshot. It never closes while the monitor lives; take [`GpuSnapshot::as_of`] before believing it.
+    #[must_use]
+    pub fn snapshots(&self) -> watch::Receiver<Arc<GpuSnapshot>> {
+        self.snapshots.clone()
+    }
+
+    /// Tells the thread to shut NVML down and waits for it, but not longer than `patience`: a call into a broken driver may
+    /// never return, and a thread inside one can't be stopped. It ends with the process; where the call sleeps
+    /// uninterruptibly in the kernel, the process' end waits for it too, and no program can change that.
+    pub async fn stop(mut self, patience: Duration) -> Stopped {
+        let Some(Running { stop, done }) = self.thread.take() else {
+            return Stopped::InTime;
+        };
+        drop(stop);
+        // An error means that the thread panicked: it has ended as well.
+        match tokio::time::timeout(patience, done).await {
+            Ok(Ok(()) | Err(_)) => Stopped::InTime,
+            Err(_elapsed) => Stopped::LeftBehind,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plimsoll_common::wire::GpuState;
+
+    use super::*;
+    use crate::gpu::{
+        plan::Call,
+        scripted::Scripted,
+        source::{GpuSource, Outage, SessionEnd},
+    };
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn quick() -> GpuOptions {
+        GpuOptions { interval: GpuOptions::MIN_INTERVAL, ..GpuOptions::default() }
+    }
+
+    async fn until(monitor: &GpuMonitor, wanted: impl FnMut(&Arc<GpuSnapshot>) -> bool) -> Arc<GpuSnapshot> {
+        let mut snapshots = monitor.snapshots();
+        let found = tokio::time::timeout(PATIENCE, snapshots.wait_for(wanted)).await;
+        Arc::clone(&found.unwrap().unwrap())
+    }
+
+    #[tokio::test]
+    async fn it_reads_loses_and_finds_again() {
+        let driver = Scripted::with(&["GPU-a", "GPU-b"]);
+        let monitor = spawn_driver(driver.clone(), quick());
+        let healthy = until(&monitor, |now| now.source == SourceState::Healthy).await;
+        assert_eq!(healthy.gpus.len(), 2);
+        assert_eq!(healthy.driver.as_ref().unwrap().version, "580.95.05");
+        let again = until(&monitor, |now| now.taken > healthy.taken).await;
+        assert!(again.calls >= healthy.calls + 8);
+        assert!(again.busy >= healthy.busy);
+
+        driver.world().outage = Some(Outage::NoDriver);
+        let down = until(&monitor, |now| now.source == SourceState::Failed).await;
+        assert!(down.detail.as_ref().unwrap().contains("modprobe"));
+        assert_eq!((down.gpus.len(), down.gpus[0].state), (2, GpuState::Lost));
+        assert_eq!((&down.driver, down.gpus[0].power_mw), (&None, None));
+
+        driver.world().outage = None;
+        let back = until(&monitor, |now| now.source == SourceState::Healthy && now.taken > down.taken).await;
+        assert_eq!(back.inventory, healthy.inventory);
+        assert!(back.costs[Call::Init as usize].calls >= 2);
+        assert_eq!(monitor.stop(PATIENCE).await, Stopped::InTime);
+    }
+
+    #[tokio::test]
+    async fn a_machine_without_gpus_is_unsupported_until_it_has_some() {
+        let driver = Scripted::default();
+        let monitor = spawn_driver(driver.clone(), quick());
+        let none = until(&monitor, |now| now.source == SourceState::Unsupported).await;
+        assert!(none.detail.as_ref().unwrap().contains("NVIDIA_VISIBLE_DEVICES"));
+        assert!(none.gpus.is_empty());
+        driver.world().gpus.push(crate::gpu::scripted::ScriptedGpu::new("GPU-new"));
+        until(&monitor, |now| now.source == SourceState::Healthy).await;
+        assert_eq!(monitor.stop(PATIENCE).await, Stopped::InTime);
+    }
+
+    #[tokio::test]
+    async fn switched_off_it_says_so_and_stops_at_once() {
+        let monitor = spawn(GpuOptions { enabled: false, ..GpuOptions::default() });
+        let snapshot = monitor.snapshots().borrow().clone();
+        assert_eq!(snapshot.source, SourceState::Unsupported);
+        assert!(snapshot.detail.as_ref().unwrap().contains("switched off"));
+        assert_eq!((snapshot.calls, snapshot.valid_until), (0, None));
+        assert_eq!(monitor.stop(Duration::ZERO).await, Stopped::InTime);
+    }
+
+    /// A driver whose first call returns only when the test says so.
+    struct Hung {
+        entered: mpsc::SyncSender<()>,
+        released: mpsc::Receiver<()>,
+    }
+
+    impl GpuDriver for Hung {
+        fn session(
+            &mut self,
+            _work: &mut dyn FnMut(&mut dyn GpuSource) -> SessionEnd,
+        ) -> Result<SessionEnd, Outage> {
+            let _ = self.entered.send(());
+            let _ = self.released.recv();
+            Ok(SessionEnd::Stopped)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hung_call_does_not_keep_the_agent_from_stopping() {
+        let (entered, seen) = mpsc::sync_channel(1);
+        let (release, released) = mpsc::sync_channel::<()>(1);
+        let monitor = spawn_driver(Hung { entered, released }, quick());
+        seen.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(monitor.snapshots().borrow().source, SourceState::Failed);
+        assert_eq!(monitor.stop(Duration::from_millis(10)).await, Stopped::LeftBehind);
+        drop(release);
+    }
+}
