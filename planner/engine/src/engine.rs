@@ -193,6 +193,8 @@ impl Engine {
             preempted: &self.scheduler.preempted,
             tokens: &self.tokens,
             finished: &self.finished,
+            load: self.load(),
+            totals: &self.totals,
         })
     }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    engine::{Load, Totals},
     request::{RequestFacts, RequestId},
     time::Micros,
     timing::StepShape,
@@ -51,6 +52,10 @@ pub struct Step<'a> {
     pub tokens: &'a [Token],
     /// Requests whose last token is among them.
     pub finished: &'a [RequestFacts],
+    /// How full the engine is after it.
+    pub load: Load,
+    /// What the engine has done, this included.
+    pub totals: &'a Totals,
 }
 
 /// A request left the queue for the first time.

@@ -1,0 +1,128 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Parser, ValueEnum};
+
+/// An LLM inference engine without a GPU.
+///
+/// Serves the OpenAI API (streaming and not) and the metrics page of a real engine, with latencies from an
+/// iteration-level model: continuous batching, chunked prefill, KV blocks, preemption, prefix cache.
+///
+/// Tokens: a prompt given as an array of token ids has exactly that many; of text, four bytes of UTF-8 are one token,
+/// and a chat is the text "role: content\n" of each message and "assistant: ". Every answer has max_tokens tokens,
+/// except those that --stop-fraction ends early.
+///
+/// Example: plimsoll-emulator --profile qwen3-32b-h200-tp2 --listen 127.0.0.1:8000 --request-log requests.jsonl
+#[derive(Clone, Debug, Parser)]
+#[command(name = "plimsoll-emulator", version, verbatim_doc_comment)]
+pub struct Args {
+    /// Address to serve on; port 0 takes a free one (see --address-file)
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+
+    /// Once the port is bound, write {"http":"ADDR:PORT"} here, atomically
+    #[arg(long, value_name = "PATH")]
+    pub address_file: Option<PathBuf>,
+
+    /// Which engine's metrics page and manners to show
+    #[arg(long, value_enum, default_value_t = Kind::Vllm)]
+    pub kind: Kind,
+
+    /// Served model name; the profile's model if not given
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+
+    /// Built-in engine profile, or a JSON file in the form of one; an unknown name is answered with the known ones
+    #[arg(long, value_name = "NAME|FILE", default_value = "llama-3.1-8b-h200-tp1")]
+    pub profile: String,
+
+    /// Tokens that one iteration may compute; 8192 if not given
+    #[arg(long, value_name = "TOKENS")]
+    pub max_num_batched_tokens: Option<u32>,
+
+    /// Sequences that may run at once; 256 if not given
+    #[arg(long, value_name = "N")]
+    pub max_num_seqs: Option<u32>,
+
+    /// Requests that may wait; more are answered with 503. No limit of note if not given
+    #[arg(long, value_name = "N")]
+    pub max_num_queued_reqs: Option<u32>,
+
+    /// KV blocks; the profile's KV tokens by the block size if not given. One of them is the engine's own
+    #[arg(long, value_name = "N")]
+    pub num_gpu_blocks: Option<u32>,
+
+    /// Tokens in a KV block
+    #[arg(long, value_name = "TOKENS", default_value_t = 16)]
+    pub block_size: u32,
+
+    /// Longest request, prompt and output; the profile's, or what the KV cache holds, if not given
+    #[arg(long, value_name = "TOKENS")]
+    pub max_model_len: Option<u32>,
+
+    /// Forget prompts: no prefix-cache hits
+    #[arg(long)]
+    pub no_enable_prefix_caching: bool,
+
+    /// Share of answers that end with "stop" before max_tokens, 0 to 1. Which ones and where depends on prompt,
+    /// max_tokens and --seed alone
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub stop_fraction: f64,
+
+    /// Seed of all that is drawn
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+
+    /// Iterations are this many times faster than the profile says; 10 makes a load test ten times shorter
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub speed: f64,
+
+    /// Bind the port only after this many seconds, as an engine that loads its weights
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
+    pub startup_delay: f64,
+
+    /// On SIGTERM, answer new requests with 503 and finish those in flight; by default they are cut off
+    #[arg(long)]
+    pub drain: bool,
+
+    /// Longest drain; what is in flight then is cut off
+    #[arg(long, value_name = "SECONDS", default_value_t = 300.0)]
+    pub drain_timeout: f64,
+
+    /// Other histogram bounds, as vLLM takes them: {"time_to_first_token":[...],"inter_token_latency":[...],"request_latency":[...]}
+    #[arg(long, value_name = "JSON")]
+    pub custom_histogram_buckets: Option<String>,
+
+    /// Append one JSON line for each request that ends: exactly the values that the histograms took in
+    #[arg(long, value_name = "PATH")]
+    pub request_log: Option<PathBuf>,
+
+    /// Four times a second write a line for each --gpu: "UUID util=PERCENT mem_used=BYTES"
+    #[arg(long, value_name = "PATH", requires = "gpu")]
+    pub gpu_activity: Option<PathBuf>,
+
+    /// UUID of a GPU that the engine pretends to use; repeat for several
+    #[arg(long, value_name = "UUID")]
+    pub gpu: Vec<String>,
+
+    /// Memory of one GPU, bytes; the profile's if not given
+    #[arg(long, value_name = "BYTES")]
+    pub gpu_memory: Option<u64>,
+
+    /// Weights of the whole engine, bytes; the profile's if not given
+    #[arg(long, value_name = "BYTES")]
+    pub weights_bytes: Option<u64>,
+
+    /// What to log to stderr: error, warn, info, debug, trace, or a filter such as plimsoll_emulator=debug
+    #[arg(long, value_name = "FILTER", env = "PLIMSOLL_EMULATOR_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// The engine whose manners are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[non_exhaustive]
+pub enum Kind {
+    /// vLLM 0.32
+    Vllm,
+}

@@ -1,0 +1,288 @@
+//! The command line, checked whole before any port is bound.
+
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
+
+use plimsoll_engine::{ConfigError as EngineError, EngineConfig, Profile, ProfileError};
+use serde::Deserialize;
+
+use crate::args::{Args, Kind};
+
+/// Longest time that an option may ask for, seconds: a day.
+const LONGEST_SECONDS: f64 = 86_400.0;
+
+/// Most bounds that a histogram may have.
+const MOST_BOUNDS: usize = 1_000;
+
+/// All that a running emulator goes by.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to serve.
+    pub listen: SocketAddr,
+    /// Where to write the address that was bound.
+    pub address_file: Option<PathBuf>,
+    /// Whose manners to show.
+    pub kind: Kind,
+    /// Served model name.
+    pub model: String,
+    /// The engine model's configuration; its timing has the speed in it.
+    pub engine: EngineConfig,
+    /// KV blocks as the engine announces them: one more than requests can hold.
+    pub num_gpu_blocks: u32,
+    /// Whether the user named the number of blocks, which the page tells.
+    pub num_gpu_blocks_override: bool,
+    /// Whether prompts are remembered.
+    pub prefix_caching: bool,
+    /// Share of answers that end early, 0 to 1.
+    pub stop_fraction: f64,
+    /// Seed of all that is drawn.
+    pub seed: u64,
+    /// How long the port stays closed.
+    pub startup_delay: Duration,
+    /// Whether SIGTERM lets requests finish, and for how long at most.
+    pub drain: Option<Duration>,
+    /// Histogram bounds other than the engine's own.
+    pub buckets: CustomBuckets,
+    /// Where to log requests.
+    pub request_log: Option<PathBuf>,
+    /// The GPUs to pretend to use.
+    pub gpus: GpuConfig,
+}
+
+/// The GPUs that the engine pretends to use.
+#[derive(Clone, Debug, Default)]
+pub struct GpuConfig {
+    /// Where to write their activity.
+    pub activity_file: Option<PathBuf>,
+    /// Their UUIDs.
+    pub uuids: Vec<String>,
+    /// Memory of one of them, bytes.
+    pub memory_bytes: u64,
+    /// Weights of the whole engine, bytes.
+    pub weights_bytes: u64,
+    /// Keys and values of one token, over all of them, bytes.
+    pub kv_bytes_per_token: u64,
+}
+
+/// Histogram bounds by the names that vLLM gives them, seconds, ascending.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CustomBuckets {
+    /// Of TTFT.
+    pub time_to_first_token: Option<Vec<f64>>,
+    /// Of ITL and of the time per output token of a request.
+    pub inter_token_latency: Option<Vec<f64>>,
+    /// Of e2e, queue, inference, prefill and decode time.
+    pub request_latency: Option<Vec<f64>>,
+}
+
+/// Why the command line cannot be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The profile is unknown or malformed.
+    #[error("--profile")]
+    Profile(#[from] ProfileError),
+    /// The profile's file cannot be read.
+    #[error("--profile {path}: the file cannot be read")]
+    ProfileFile {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The engine cannot run so.
+    #[error("the engine cannot run so")]
+    Engine(#[from] EngineError),
+    /// A number is outside its range.
+    #[error("--{option} is {value}: give a number {range}")]
+    OutOfRange {
+        /// The option.
+        option: &'static str,
+        /// What was given.
+        value: f64,
+        /// What is accepted.
+        range: &'static str,
+    },
+    /// An option's text cannot be used.
+    #[error("--{option}: {reason}")]
+    Malformed {
+        /// The option.
+        option: &'static str,
+        /// What is wrong with it and what to give.
+        reason: String,
+    },
+}
+
+impl Config {
+    /// Checks a command line and adds what the profile knows.
+    ///
+    /// # Errors
+    /// The first option that cannot be used.
+    pub fn from_args(args: Args) -> Result<Self, ConfigError> {
+        check_numbers(&args)?;
+        let profile = load_profile(&args.profile)?;
+        let (engine, num_gpu_blocks) = engine_config(&args, &profile)?;
+        let uuids: BTreeSet<&String> = args.gpu.iter().collect();
+        if uuids.len() < args.gpu.len() || args.gpu.iter().any(|uuid| !is_word(uuid)) {
+            let reason = "give each UUID once, without spaces".to_owned();
+            return Err(ConfigError::Malformed { option: "gpu", reason });
+        }
+        Ok(Self {
+            listen: args.listen,
+            address_file: args.address_file,
+            kind: args.kind,
+            model: args.model.unwrap_or(profile.model),
+            engine,
+            num_gpu_blocks,
+            num_gpu_blocks_override: args.num_gpu_blocks.is_some(),
+            prefix_caching: !args.no_enable_prefix_caching,
+            stop_fraction: args.stop_fraction,
+            seed: args.seed,
+            startup_delay: Duration::from_secs_f64(args.startup_delay),
+            drain: args.drain.then(|| Duration::from_secs_f64(args.drain_timeout)),
+            buckets: custom_buckets(args.custom_histogram_buckets.as_deref())?,
+            request_log: args.request_log,
+            gpus: GpuConfig {
+                activity_file: args.gpu_activity,
+                uuids: args.gpu,
+                memory_bytes: args.gpu_memory.unwrap_or(profile.gpu_memory_bytes),
+                weights_bytes: args.weights_bytes.unwrap_or(profile.weights_bytes),
+                kv_bytes_per_token: profile.kv_bytes_per_token,
+            },
+        })
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && !text.contains(char::is_whitespace)
+}
+
+fn check_numbers(args: &Args) -> Result<(), ConfigError> {
+    let within = |option, value: f64, least: f64, most: f64, range| {
+        if value >= least && value <= most {
+            Ok(())
+        } else {
+            Err(ConfigError::OutOfRange { option, value, range })
+        }
+    };
+    within("stop-fraction", args.stop_fraction, 0.0, 1.0, "from 0 to 1")?;
+    within("speed", args.speed, 0.001, 10_000.0, "from 0.001 to 10000")?;
+    within("startup-delay", args.startup_delay, 0.0, LONGEST_SECONDS, "of seconds from 0 to 86400")?;
+    within("drain-timeout", args.drain_timeout, 0.0, LONGEST_SECONDS, "of seconds from 0 to 86400")
+}
+
+fn load_profile(name: &str) -> Result<Profile, ConfigError> {
+    match Profile::built_in(name) {
+        Ok(profile) => Ok(profile),
+        // A name that could be a path is one: the message about it is then the file's.
+        Err(ProfileError::Unknown { .. })
+            if name.contains(['/', '.']) && std::path::Path::new(name).exists() =>
+        {
+            let text = std::fs::read_to_string(name)
+                .map_err(|source| ConfigError::ProfileFile { path: name.to_owned(), source })?;
+            Ok(Profile::from_json(&text)?)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The engine's configuration, and its blocks with the one that it keeps for itself.
+fn engine_config(args: &Args, profile: &Profile) -> Result<(EngineConfig, u32), ConfigError> {
+    let defaults = profile.engine_config();
+    let block_size = args.block_size;
+    let num_gpu_blocks = args.num_gpu_blocks.unwrap_or_else(|| profile.kv_tokens / block_size.max(1));
+    let kv_blocks = num_gpu_blocks.saturating_sub(1);
+    let kv_tokens = kv_blocks.saturating_mul(block_size);
+    let max_num_batched_tokens = args.max_num_batched_tokens.unwrap_or(defaults.max_num_batched_tokens);
+    let mut timing = profile.timing;
+    timing.factor /= args.speed;
+    let engine = EngineConfig {
+        block_size,
+        kv_blocks,
+        max_num_seqs: args.max_num_seqs.unwrap_or_else(|| defaults.max_num_seqs.min(max_num_batched_tokens)),
+        max_num_batched_tokens,
+        max_model_len: args.max_model_len.unwrap_or_else(|| profile.max_model_len.min(kv_tokens)),
+        max_waiting: args.max_num_queued_reqs.unwrap_or(defaults.max_waiting),
+        reserve_full_prompt: true,
+        timing,
+    };
+    engine.validate()?;
+    Ok((engine, num_gpu_blocks))
+}
+
+fn custom_buckets(text: Option<&str>) -> Result<CustomBuckets, ConfigError> {
+    let Some(text) = text else { return Ok(CustomBuckets::default()) };
+    let malformed = |reason| ConfigError::Malformed { option: "custom-histogram-buckets", reason };
+    let buckets: CustomBuckets = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
+    for bounds in [&buckets.time_to_first_token, &buckets.inter_token_latency, &buckets.request_latency] {
+        let Some(bounds) = bounds else { continue };
+        let ascending =
+            bounds.iter().all(|bound| bound.is_finite()) && bounds.is_sorted_by(|one, two| one < two);
+        if bounds.is_empty() || bounds.len() > MOST_BOUNDS || !ascending {
+            let reason =
+                format!("give 1 to {MOST_BOUNDS} finite bounds in seconds, each above the one before");
+            return Err(malformed(reason));
+        }
+    }
+    Ok(buckets)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    fn args(options: &[&str]) -> Args {
+        let args = ["plimsoll-emulator"].iter().chain(options);
+        Args::try_parse_from(args).expect("a command line that clap accepts")
+    }
+
+    fn config(options: &[&str]) -> Result<Config, ConfigError> {
+        Config::from_args(args(options))
+    }
+
+    fn message(options: &[&str]) -> String {
+        let error = config(options).expect_err("a configuration that is refused");
+        let mut message = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            message = format!("{message}: {cause}");
+            source = cause.source();
+        }
+        message
+    }
+
+    #[test]
+    fn the_profile_fills_in_what_is_not_given() {
+        let config = config(&["--profile", "qwen3-32b-h200-tp2"]).unwrap();
+        assert_eq!(config.model, "Qwen/Qwen3-32B");
+        assert_eq!(config.num_gpu_blocks, 751_550 / 16);
+        assert_eq!(config.engine.kv_blocks, config.num_gpu_blocks - 1);
+        assert_eq!(config.engine.max_model_len, 40_960);
+    }
+
+    #[test]
+    fn options_override_the_profile() {
+        let options = ["--num-gpu-blocks", "40", "--block-size", "32", "--max-num-seqs", "8", "--speed", "4"];
+        let config = config(&options).unwrap();
+        assert_eq!((config.engine.kv_blocks, config.engine.max_num_seqs), (39, 8));
+        assert_eq!(config.engine.max_model_len, 39 * 32);
+        assert!((config.engine.timing.factor - 0.25).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_cannot_run_is_refused_with_the_reason() {
+        assert!(message(&["--profile", "nothing"]).contains("llama-3.1-8b-h200-tp1"));
+        assert!(message(&["--profile", "/nonexistent.json"]).contains("no built-in engine profile"));
+        assert!(message(&["--profile", "/"]).contains("cannot be read"));
+        assert!(message(&["--speed", "0"]).contains("--speed is 0"));
+        assert!(message(&["--stop-fraction", "NaN"]).contains("--stop-fraction"));
+        assert!(message(&["--num-gpu-blocks", "1"]).contains("kv_blocks is 0"));
+        assert!(message(&["--block-size", "0"]).contains("block_size is 0"));
+        assert!(message(&["--num-gpu-blocks", "9", "--max-model-len", "4096"]).contains("hold 128 tokens"));
+        assert!(message(&["--gpu", "A", "--gpu", "A"]).contains("--gpu"));
+        assert!(message(&["--custom-histogram-buckets", "{\"itl\":[1]}"]).contains("itl"));
+        assert!(message(&["--custom-histogram-buckets", "{\"request_latency\":[2,1]}"]).contains("above"));
+    }
+}

@@ -1,0 +1,321 @@
+//! The real-time loop that owns the engine.
+//!
+//! It runs on a thread of its own: an iteration of a few milliseconds ends when it should, to some tens of
+//! microseconds, whatever the runtime's tasks are doing, and a metrics page being written does not lengthen it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use plimsoll_engine::{Engine, Micros, Rejected, Request, RequestFacts, RequestId, Step};
+use tokio::sync::{oneshot, watch};
+
+use crate::{
+    clock::Clock,
+    config::Config,
+    exact::ExactSamples,
+    job::{FinishReason, Job, Progress, Refusal, Ticket},
+    prefix::PrefixCache,
+    request_log::{Ended, RequestLog},
+    state::EngineState,
+};
+
+/// Requests that may be on their way to the driver; one more is answered with 503.
+const COMMANDS: usize = 4_096;
+
+/// What the driver writes and the rest reads.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    state: Mutex<EngineState>,
+    exact: Mutex<ExactSamples>,
+    /// Time spent in finished iterations, µs.
+    busy: AtomicU64,
+    /// When the iteration under way began, µs, plus one; zero if there is none.
+    busy_since: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Shared {
+    /// The engine as it is now, whole.
+    pub(crate) fn snapshot(&self) -> EngineState {
+        lock(&self.state).clone()
+    }
+
+    pub(crate) fn exact(&self) -> MutexGuard<'_, ExactSamples> {
+        lock(&self.exact)
+    }
+
+    /// Takes a step into what the page and the exact summary show, in one go.
+    fn record(&self, step: &Step<'_>, live: &BTreeMap<RequestId, Live>) {
+        let mut state = lock(&self.state);
+        state.record_step(step);
+        for facts in step.finished {
+            if let Some(live) = live.get(&facts.id) {
+                state.record_finished(facts, live.max_tokens, live.reason);
+            }
+        }
+        drop(state);
+        let mut exact = lock(&self.exact);
+        for token in step.tokens {
+            let samples = if token.is_first() { &mut exact.ttft } else { &mut exact.itl };
+            samples.push(step.ended_at, token.latency);
+        }
+    }
+
+    /// Time spent in iterations up to `now`.
+    pub(crate) fn busy(&self, now: Micros) -> Micros {
+        let since = self.busy_since.load(Ordering::Acquire);
+        let under_way = if since == 0 { Micros::ZERO } else { now.since(Micros(since - 1)) };
+        Micros(self.busy.load(Ordering::Acquire)).plus(under_way)
+    }
+}
+
+/// A panic elsewhere is no reason to refuse to show what was counted before it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+enum Command {
+    Submit(Job, oneshot::Sender<Result<Ticket, Refusal>>),
+    /// Nothing to do but look at the stop flag.
+    Wake,
+}
+
+/// The way to the driver.
+#[derive(Clone, Debug)]
+pub(crate) struct DriverHandle {
+    commands: SyncSender<Command>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl DriverHandle {
+    /// Hands a request to the engine.
+    pub(crate) async fn submit(&self, job: Job) -> Result<Ticket, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.try_send(Command::Submit(job, reply)).map_err(|error| match error {
+            TrySendError::Full(_) => Refusal::Busy,
+            TrySendError::Disconnected(_) => Refusal::Stopped,
+        })?;
+        answer.await.map_err(|_| Refusal::Stopped)?
+    }
+
+    /// Stops the engine: what it holds is aborted.
+    pub(crate) fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Release);
+        // A full channel means that the driver has something to wake up for.
+        let _ = self.commands.try_send(Command::Wake);
+    }
+}
+
+/// Starts the driver.
+///
+/// # Errors
+/// If the request log cannot be opened or no thread can be had.
+pub(crate) fn spawn(config: &Config, clock: Clock) -> anyhow::Result<(DriverHandle, thread::JoinHandle<()>)> {
+    let shared = Arc::new(Shared {
+        clock,
+        state: Mutex::new(EngineState::new(config)),
+        exact: Mutex::default(),
+        busy: AtomicU64::new(0),
+        busy_since: AtomicU64::new(0),
+        stop: AtomicBool::new(false),
+    });
+    let (sender, commands) = sync_channel(COMMANDS);
+    let driver = Driver {
+        engine: Engine::new(config.engine)?,
+        shared: Arc::clone(&shared),
+        commands,
+        model: config.model.clone(),
+        live: BTreeMap::new(),
+        prefix: PrefixCache::new(config.engine.kv_blocks),
+        log: config.request_log.as_deref().map(RequestLog::open).transpose()?,
+        next_id: 0,
+        ended: Vec::new(),
+    };
+    let thread = thread::Builder::new().name("engine".to_owned()).spawn(move || driver.run())?;
+    Ok((DriverHandle { commands: sender, shared }, thread))
+}
+
+/// A request that the engine holds, and what it does not know of it.
+#[derive(Debug)]
+struct Live {
+    name: String,
+    progress: watch::Sender<Progress>,
+    max_tokens: u32,
+    reason: FinishReason,
+    /// Kept only for the request log.
+    itl: Vec<Micros>,
+}
+
+struct Driver {
+    engine: Engine,
+    shared: Arc<Shared>,
+    commands: Receiver<Command>,
+    model: String,
+    live: BTreeMap<RequestId, Live>,
+    prefix: PrefixCache,
+    log: Option<RequestLog>,
+    next_id: u64,
+    /// Requests that the step being applied finished, and their tokens; reused.
+    ended: Vec<(Live, u32)>,
+}
+
+impl Driver {
+    fn run(mut self) {
+        while self.turn() {}
+        let left: Vec<RequestId> = self.live.keys().copied().collect();
+        for id in left {
+            self.abort(id);
+        }
+        self.publish_load();
+    }
+
+    /// One iteration, or one wait for work; false when it is time to stop.
+    fn turn(&mut self) -> bool {
+        while let Ok(command) = self.commands.try_recv() {
+            self.handle(command);
+        }
+        self.sweep_disconnected();
+        let Some(iteration) = self.engine.start_iteration(self.shared.clock.now()) else {
+            let Ok(command) = self.commands.recv() else { return false };
+            self.handle(command);
+            return !self.stopping();
+        };
+        self.shared.busy_since.store(iteration.started_at.0 + 1, Ordering::Release);
+        self.publish_load();
+        let complete = self.wait_until(iteration.ends_at);
+        if complete {
+            self.finish_iteration();
+        }
+        complete
+    }
+
+    fn stopping(&self) -> bool {
+        self.shared.stop.load(Ordering::Acquire)
+    }
+
+    /// Takes requests until the time has come; false when it is time to stop.
+    fn wait_until(&mut self, deadline: Micros) -> bool {
+        while !self.stopping() {
+            let left = deadline.since(self.shared.clock.now());
+            if left == Micros::ZERO {
+                return true;
+            }
+            match self.commands.recv_timeout(Duration::from_micros(left.0)) {
+                Ok(command) => self.handle(command),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+        false
+    }
+
+    fn handle(&mut self, command: Command) {
+        let Command::Submit(job, reply) = command else { return };
+        // A client that is gone already drops the ticket with the answer, which aborts the request.
+        let _ = reply.send(self.submit(job));
+    }
+
+    fn submit(&mut self, job: Job) -> Result<Ticket, Refusal> {
+        let id = RequestId(self.next_id);
+        self.next_id += 1;
+        let hits = self.prefix.look_up(&job.chain);
+        let request = Request {
+            id,
+            prompt_tokens: job.prompt_tokens,
+            output_tokens: job.output_tokens,
+            cached_tokens: hits.saturating_mul(self.engine.config().block_size),
+        };
+        if let Err(rejected) = self.engine.submit(self.shared.clock.now(), request) {
+            if matches!(rejected, Rejected::QueueFull { .. }) {
+                lock(&self.shared.state).rejected_queue_full += 1;
+            }
+            return Err(rejected.into());
+        }
+        let (sender, progress) = watch::channel(Progress::default());
+        let reason = job.ends_by();
+        let live =
+            Live { name: job.name, progress: sender, max_tokens: job.max_tokens, reason, itl: Vec::new() };
+        self.live.insert(id, live);
+        self.publish_load();
+        Ok(Ticket { progress })
+    }
+
+    fn publish_load(&self) {
+        let mut state = lock(&self.shared.state);
+        state.load = self.engine.load();
+        state.totals = *self.engine.totals();
+    }
+
+    /// Applies the iteration: first to what the page shows, then to the log, last to the clients, so that nobody who
+    /// has seen an answer's end can find it missing elsewhere.
+    fn finish_iteration(&mut self) {
+        let Self { engine, shared, live, log, model, ended, .. } = self;
+        let Some(step) = engine.finish_iteration(shared.clock.now()) else { return };
+        shared.busy_since.store(0, Ordering::Release);
+        shared.busy.fetch_add(step.ended_at.since(step.started_at).0, Ordering::AcqRel);
+        shared.record(&step, live);
+        if log.is_some() {
+            for token in step.tokens.iter().filter(|token| !token.is_first()) {
+                if let Some(live) = live.get_mut(&token.id) {
+                    live.itl.push(token.latency);
+                }
+            }
+        }
+        for facts in step.finished {
+            if let Some(live) = live.remove(&facts.id) {
+                write_log(log, shared, model, &live, facts, live.reason);
+                ended.push((live, facts.emitted_tokens));
+            }
+        }
+        for token in step.tokens {
+            if let Some(live) = live.get(&token.id) {
+                live.progress.send_modify(|progress| progress.tokens = token.index);
+            }
+        }
+        for (live, tokens) in ended.drain(..) {
+            live.progress.send_replace(Progress { tokens, finished: Some(live.reason) });
+        }
+    }
+
+    /// Aborts the requests whose clients have gone.
+    fn sweep_disconnected(&mut self) {
+        let gone: Vec<RequestId> =
+            self.live.iter().filter(|(_, live)| live.progress.is_closed()).map(|(id, _)| *id).collect();
+        for id in &gone {
+            self.abort(*id);
+        }
+        if !gone.is_empty() {
+            self.publish_load();
+        }
+    }
+
+    fn abort(&mut self, id: RequestId) {
+        let facts = self.engine.abort(self.shared.clock.now(), id);
+        if let (Some(live), Some(facts)) = (self.live.remove(&id), facts) {
+            write_log(&mut self.log, &self.shared, &self.model, &live, &facts, FinishReason::Abort);
+        }
+    }
+}
+
+fn write_log(
+    log: &mut Option<RequestLog>,
+    shared: &Shared,
+    model: &str,
+    live: &Live,
+    facts: &RequestFacts,
+    reason: FinishReason,
+) {
+    if let Some(log) = log {
+        let ended = Ended { name: &live.name, facts, max_tokens: live.max_tokens, itl: &live.itl, reason };
+        log.write(&shared.clock, model, &ended);
+    }
+}

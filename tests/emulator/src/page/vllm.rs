@@ -1,0 +1,274 @@
+//! The engine's own families.
+
+use crate::{
+    config::Config,
+    histogram::Histogram,
+    page::text::{Label, Page},
+    state::EngineState,
+};
+
+/// Writes every engine family but the cache configuration.
+pub(crate) fn write(page: &mut Page, config: &Config, state: &EngineState, created: f64) {
+    let mut engine = Families { page, model: &config.model, created };
+    utilization_estimates(&mut engine);
+    gauges(&mut engine, state);
+    cache_counters(&mut engine, state);
+    token_counters(&mut engine, state);
+    request_counters(&mut engine, state);
+    token_histograms(&mut engine, state);
+    latency_histograms(&mut engine, state);
+    block_histograms(&mut engine, state);
+}
+
+struct Families<'a> {
+    page: &'a mut Page,
+    model: &'a str,
+    created: f64,
+}
+
+impl Families<'_> {
+    fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        self.page.family(name, "gauge", help);
+        self.page.sample(name, &[("engine", "0"), ("model_name", self.model)], value);
+    }
+
+    /// A gauge with one series for each value of a label, which sorts behind `model_name`.
+    fn gauges(&mut self, name: &str, help: &str, label: &str, series: &[(&str, f64)]) {
+        self.page.family(name, "gauge", help);
+        for (value, number) in series {
+            self.page.sample(name, &[("engine", "0"), ("model_name", self.model), (label, value)], *number);
+        }
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        let series = [(vec![("engine", "0"), ("model_name", self.model)], value)];
+        Self::write_counter(self.page, self.created, name, help, &series);
+    }
+
+    /// A counter with one series for each value of a label, wherever the alphabet puts it.
+    fn counters(&mut self, name: &str, help: &str, label: &str, values: &[(&str, u64)]) {
+        let series: Vec<(Vec<Label<'_>>, u64)> = values
+            .iter()
+            .map(|(value, number)| {
+                let mut labels = vec![("engine", "0"), ("model_name", self.model), (label, *value)];
+                labels.sort_unstable();
+                (labels, *number)
+            })
+            .collect();
+        Self::write_counter(self.page, self.created, name, help, &series);
+    }
+
+    fn write_counter(
+        page: &mut Page,
+        created: f64,
+        name: &str,
+        help: &str,
+        series: &[(Vec<Label<'_>>, u64)],
+    ) {
+        page.family(name, "counter", help);
+        for (labels, value) in series {
+            page.sample(name, labels, *value as f64);
+        }
+        let began: Vec<(Vec<Label<'_>>, f64)> =
+            series.iter().map(|(labels, _)| (labels.clone(), created)).collect();
+        page.created(name.trim_end_matches("_total"), help, &began);
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        let (before, after) = ([("engine", "0")], [("model_name", self.model)]);
+        self.page.family(name, "histogram", help);
+        self.page.histogram(name, &before, &after, histogram);
+        self.page.created(name, help, &[([before, after].concat(), self.created)]);
+    }
+}
+
+fn utilization_estimates(engine: &mut Families<'_>) {
+    engine.counter(
+        "vllm:estimated_flops_per_gpu_total",
+        "Floating point operations per GPU (not estimated).",
+        0,
+    );
+    engine.counter(
+        "vllm:estimated_read_bytes_per_gpu_total",
+        "Memory bytes read per GPU (not estimated).",
+        0,
+    );
+    engine.counter(
+        "vllm:estimated_write_bytes_per_gpu_total",
+        "Memory bytes written per GPU (not estimated).",
+        0,
+    );
+}
+
+fn gauges(engine: &mut Families<'_>, state: &EngineState) {
+    let (running, waiting) = (f64::from(state.load.running), f64::from(state.load.waiting));
+    engine.gauge("vllm:num_requests_running", "Requests that hold KV blocks.", running);
+    engine.gauge("vllm:num_requests_waiting", "Requests in the queue.", waiting);
+    engine.gauges(
+        "vllm:num_requests_waiting_by_reason",
+        "Requests in the queue by what they wait for.",
+        "reason",
+        &[("capacity", waiting), ("deferred", 0.0)],
+    );
+    engine.gauges(
+        "vllm:engine_sleep_state",
+        "Whether the engine is awake; this one never sleeps.",
+        "sleep_state",
+        &[("awake", 1.0), ("weights_offloaded", 0.0), ("discard_all", 0.0)],
+    );
+    engine.gauge("vllm:kv_cache_usage_perc", "KV blocks held by requests, 0 to 1.", state.load.kv_usage());
+}
+
+fn cache_counters(engine: &mut Families<'_>, state: &EngineState) {
+    let totals = &state.totals;
+    engine.counter(
+        "vllm:prefix_cache_queries_total",
+        "Prompt tokens looked up in the prefix cache.",
+        totals.cache_query_tokens,
+    );
+    engine.counter(
+        "vllm:prefix_cache_hits_total",
+        "Prompt tokens found in the prefix cache.",
+        totals.cache_hit_tokens,
+    );
+    engine.counter(
+        "vllm:external_prefix_cache_queries_total",
+        "Prompt tokens looked up in other engines' caches.",
+        0,
+    );
+    engine.counter(
+        "vllm:external_prefix_cache_hits_total",
+        "Prompt tokens found in other engines' caches.",
+        0,
+    );
+    engine.counter("vllm:mm_cache_queries_total", "Items looked up in the multi-modal cache.", 0);
+    engine.counter("vllm:mm_cache_hits_total", "Items found in the multi-modal cache.", 0);
+    engine.counter(
+        "vllm:num_preemptions_total",
+        "Times that a request lost its KV blocks.",
+        totals.preemptions,
+    );
+}
+
+fn token_counters(engine: &mut Families<'_>, state: &EngineState) {
+    let (prompt, cached) = (state.prompt_tokens, state.prompt_tokens_cached);
+    engine.counter("vllm:prompt_tokens_total", "Prompt tokens of requests past their prefill.", prompt);
+    engine.counters(
+        "vllm:prompt_tokens_by_source_total",
+        "Prompt tokens by where their keys and values came from.",
+        "source",
+        &[("local_compute", prompt - cached), ("local_cache_hit", cached), ("external_kv_transfer", 0)],
+    );
+    engine.counter("vllm:prompt_tokens_cached_total", "Prompt tokens that came from a cache.", cached);
+    engine.counters(
+        "vllm:prompt_tokens_cached_by_source_total",
+        "Prompt tokens found in a cache, by its tier, counted at admission.",
+        "source",
+        &[
+            ("device", state.totals.cache_hit_tokens),
+            ("host", 0),
+            ("p2p", 0),
+            ("disk", 0),
+            ("external_unspecified", 0),
+        ],
+    );
+    engine.counter("vllm:generation_tokens_total", "Tokens generated.", state.totals.generated_tokens);
+}
+
+fn request_counters(engine: &mut Families<'_>, state: &EngineState) {
+    // Aborted requests are not counted here: so it is in the real engine.
+    engine.counters(
+        "vllm:request_success_total",
+        "Requests that ended, by why.",
+        "finished_reason",
+        &[
+            ("stop", state.finished_stop),
+            ("length", state.finished_length),
+            ("abort", 0),
+            ("error", 0),
+            ("repetition", 0),
+        ],
+    );
+    // This family has no engine label: requests are refused before one is chosen.
+    let series = [
+        (vec![("model_name", engine.model), ("reason", "max_num_queued_reqs")], state.rejected_queue_full),
+        (vec![("model_name", engine.model), ("reason", "max_num_queued_tokens")], 0),
+    ];
+    let help = "Requests refused because of a limit on the queue.";
+    Families::write_counter(engine.page, engine.created, "vllm:admission_rejections_total", help, &series);
+}
+
+fn token_histograms(engine: &mut Families<'_>, state: &EngineState) {
+    let h = &state.histograms;
+    engine.histogram(
+        "vllm:request_prompt_tokens",
+        "Prompt tokens of finished requests.",
+        &h.request_prompt_tokens,
+    );
+    engine.histogram(
+        "vllm:request_generation_tokens",
+        "Generated tokens of finished requests.",
+        &h.request_generation_tokens,
+    );
+    engine.histogram(
+        "vllm:iteration_tokens_total",
+        "Tokens generated in an iteration and prompt tokens computed for them.",
+        &h.iteration_tokens,
+    );
+    engine.histogram(
+        "vllm:request_max_num_generation_tokens",
+        "Generated tokens of the longest answer of finished requests.",
+        &h.request_max_num_generation_tokens,
+    );
+    engine.histogram("vllm:request_params_n", "The n of finished requests.", &h.request_params_n);
+    engine.histogram(
+        "vllm:request_params_max_tokens",
+        "The max_tokens of finished requests.",
+        &h.request_params_max_tokens,
+    );
+}
+
+fn latency_histograms(engine: &mut Families<'_>, state: &EngineState) {
+    let h = &state.histograms;
+    engine.histogram("vllm:time_to_first_token_seconds", "Arrival to first token, seconds.", &h.ttft);
+    engine.histogram("vllm:inter_token_latency_seconds", "One token to the next, seconds.", &h.itl);
+    engine.histogram(
+        "vllm:request_time_per_output_token_seconds",
+        "Decode time per token after the first, of finished requests, seconds.",
+        &h.tpot,
+    );
+    engine.histogram("vllm:e2e_request_latency_seconds", "Arrival to last token, seconds.", &h.e2e);
+    engine.histogram("vllm:request_queue_time_seconds", "Arrival to first scheduling, seconds.", &h.queue);
+    engine.histogram(
+        "vllm:request_inference_time_seconds",
+        "First scheduling to last token, seconds.",
+        &h.inference,
+    );
+    engine.histogram(
+        "vllm:request_prefill_time_seconds",
+        "First scheduling to first token, seconds.",
+        &h.prefill,
+    );
+    engine.histogram("vllm:request_decode_time_seconds", "First token to last token, seconds.", &h.decode);
+}
+
+fn block_histograms(engine: &mut Families<'_>, state: &EngineState) {
+    let h = &state.histograms;
+    engine.histogram("vllm:request_num_preemptions", "Preemptions of finished requests.", &h.num_preemptions);
+    engine.histogram(
+        "vllm:request_prefill_kv_computed_tokens",
+        "Prompt tokens computed, not cached, of finished requests.",
+        &h.prefill_kv_computed_tokens,
+    );
+    engine.histogram("vllm:kv_block_lifetime_seconds", "Life of a KV block (not sampled).", &h.kv_blocks);
+    engine.histogram(
+        "vllm:kv_block_idle_before_evict_seconds",
+        "Idle end of a KV block (not sampled).",
+        &h.kv_blocks,
+    );
+    engine.histogram(
+        "vllm:kv_block_reuse_gap_seconds",
+        "Time between uses of a KV block (not sampled).",
+        &h.kv_blocks,
+    );
+}

@@ -1,0 +1,9 @@
+//! The emulator through its sockets.
+
+mod api;
+mod binary;
+mod client;
+mod fidelity;
+mod lifecycle;
+mod page;
+mod page_diff;
