@@ -1,0 +1,278 @@
+//! The fleet as its agents see it: newest values with their age, totals since first seen, sliding windows.
+//!
+//! [`Fleet::observe`] folds one node's window in; [`Fleet::snapshot`] shows everything, [`Fleet::engine`] one engine
+//! with its distributions, [`Fleet::model_histogram`] one distribution of one model. Windows are deltas, so the order
+//! in which they come does not matter for totals and windows; of gauges the newest by the end of its window counts.
+//!
+//! Memory: an engine keeps sparse bucket counts, a pool the same and its samples placed into the fleet's cells (once a
+//! report, where the sum tells most); both packed. Models are the sum of their pools and are added up when read.
+
+mod counters;
+mod gather;
+mod layouts;
+mod limits;
+mod node;
+mod observation;
+mod packed;
+mod series;
+mod snapshot;
+mod summary;
+mod window;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    sync::Arc,
+};
+
+use plimsoll_common::{
+    histogram::LatencyHistogram,
+    ids::{EngineId, ModelName, NodeName},
+    units::Micros,
+};
+
+pub use counters::{Counter, Counts, Rates};
+pub use limits::{Freshness, Ledger, Limits};
+pub use observation::{
+    DistributionKey, EngineGauges, EngineIdentity, EngineReading, EngineState, GpuIdentity, GpuReading,
+    GpuState, HostReading, Machine, NodeInventory, Observation, Part, PoolKey, Samples, Source, SourceHealth,
+};
+pub use series::DistributionTotal;
+pub use snapshot::{
+    EngineDetail, EngineRow, FleetRow, FleetSnapshot, GpuRow, ModelRow, NodeRow, PoolGauges, PoolRow, Tally,
+    WindowSummaries,
+};
+pub use summary::{DistributionSummary, QUANTILES, Quantile, Span, Totals, WindowSummary};
+pub use window::Window;
+
+use gather::Gathered;
+use layouts::Layouts;
+use node::{Engine, Gpu, Node, Stamp};
+use packed::Scratch;
+use series::{Accumulator, Encoded, Period};
+
+/// What all agents observed.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    limits: Limits,
+    nodes: BTreeMap<NodeName, Node>,
+    pools: BTreeMap<PoolKey, Accumulator>,
+    layouts: Layouts,
+    ledger: Ledger,
+    gpus: usize,
+    engines: usize,
+    scratch: Scratch,
+    encoded: Encoded,
+}
+
+impl Fleet {
+    /// An empty fleet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Folds one node's window in. What does not fit the limits is left out and counted.
+    pub fn observe(&mut self, now: Micros, mut observation: Observation) {
+        let stamp = Stamp::of(now, &observation);
+        let room = self.nodes.len() < self.limits.max_nodes;
+        let node = match self.nodes.entry(observation.node.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) if room => new.insert(Node::new(Arc::clone(&observation.inventory))),
+            Entry::Vacant(_) => {
+                self.ledger.refused_nodes += 1;
+                return;
+            }
+        };
+        self.ledger.observed += 1;
+        node.observe(now, stamp, &observation);
+        for (identity, reading) in observation.inventory.gpus.iter().zip(&observation.gpus) {
+            if let Some(added) =
+                observe_gpu(node, identity, *reading, stamp, self.gpus < self.limits.max_gpus)
+            {
+                self.gpus += usize::from(added);
+            } else {
+                self.ledger.refused_gpus += 1;
+            }
+        }
+        // Equal engines keep their order, so that nothing depends on the sort.
+        observation.parts.retain(|part| series::is_rising(&part.samples));
+        observation.parts.sort_by_key(|part| part.engine);
+        let period = Period { now, end: stamp.end, length: observation.length };
+        let mut row = Row { fleet: self, observation: &observation, stamp, period, everywhere: true };
+        for index in 0..observation.engines.len().min(observation.inventory.engines.len()) {
+            row.observe(index);
+        }
+        if !row.everywhere {
+            self.ledger.outside_windows += 1;
+        }
+    }
+
+    /// Forgets what was not heard of for long, and gives back the memory of what windows no longer hold. To be called
+    /// every few seconds.
+    pub fn expire(&mut self, now: Micros) {
+        let limits = self.limits;
+        let before = self.nodes.len();
+        self.nodes.retain(|_, node| !node.is_forgotten(now, &limits));
+        self.ledger.forgotten_nodes += (before - self.nodes.len()) as u64;
+        let mut pools = BTreeSet::new();
+        (self.gpus, self.engines) = (0, 0);
+        for node in self.nodes.values_mut() {
+            node.gpus.retain(|_, gpu| now.saturating_sub(gpu.newest.end) <= limits.forget_after);
+            node.engines.retain(|_, engine| now.saturating_sub(engine.newest.end) <= limits.forget_after);
+            self.gpus += node.gpus.len();
+            self.engines += node.engines.len();
+            for engine in node.engines.values_mut() {
+                engine.gained.rings.expire(now);
+                if !pools.contains(&engine.identity.pool) {
+                    pools.insert(engine.identity.pool.clone());
+                }
+            }
+        }
+        // A pool outlives its engines for as long as they would have been remembered: its totals must not jump back
+        // when they return.
+        self.pools.retain(|key, pool| {
+            let last = pool.covered.map_or(Micros(0), |(_, last)| last);
+            pools.contains(key) || now.saturating_sub(last) <= limits.forget_after
+        });
+        self.pools.values_mut().for_each(|pool| pool.rings.expire(now));
+    }
+
+    /// What was taken and what was refused.
+    #[must_use]
+    pub const fn ledger(&self) -> Ledger {
+        self.ledger
+    }
+
+    /// The limits it was made with.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// How many bytes the windows of all engines and of all pools take.
+    #[must_use]
+    pub fn window_bytes(&self) -> (usize, usize) {
+        let engines = self.nodes.values().flat_map(|node| node.engines.values());
+        (
+            engines.map(|engine| engine.gained.rings.allocated_bytes()).sum(),
+            self.pools.values().map(|pool| pool.rings.allocated_bytes()).sum(),
+        )
+    }
+
+    /// Everything, as it is at `now`. Engines come without windows: see [`Self::engine`].
+    #[must_use]
+    pub fn snapshot(&self, now: Micros) -> FleetSnapshot {
+        snapshot::build(self, now)
+    }
+
+    /// One engine with its windows; `None` for one that is not known.
+    #[must_use]
+    pub fn engine(&self, now: Micros, node: &NodeName, engine: &EngineId) -> Option<EngineDetail> {
+        let node = self.nodes.get_key_value(node)?;
+        let engine = node.1.engines.get(engine)?;
+        Some(snapshot::engine_detail(self, now, node, engine))
+    }
+
+    /// One distribution of one model over a window; `None` for a model or distribution that is not known.
+    #[must_use]
+    pub fn model_histogram(
+        &self,
+        now: Micros,
+        model: &ModelName,
+        key: DistributionKey,
+        window: Window,
+    ) -> Option<LatencyHistogram> {
+        let mut gathered = Gathered::new(window, now);
+        for (_, pool) in self.pools.iter().filter(|(key, _)| key.model.as_ref() == Some(model)) {
+            gathered.add(pool, &self.layouts);
+        }
+        gathered.histogram(key)
+    }
+}
+
+/// Takes a GPU's row; whether it is a new GPU, or `None` where there is no room for one.
+fn observe_gpu(
+    node: &mut Node,
+    identity: &Arc<GpuIdentity>,
+    reading: GpuReading,
+    stamp: Stamp,
+    room: bool,
+) -> Option<bool> {
+    if let Some(gpu) = node.gpus.get_mut(&identity.uuid) {
+        if stamp >= gpu.newest {
+            *gpu = Gpu { identity: Arc::clone(identity), reading, newest: stamp };
+        }
+        return Some(false);
+    }
+    room.then(|| {
+        let gpu = Gpu { identity: Arc::clone(identity), reading, newest: stamp };
+        node.gpus.insert(identity.uuid.clone(), gpu);
+        true
+    })
+}
+
+/// The engine rows of one observation on their way into the fleet.
+struct Row<'a> {
+    fleet: &'a mut Fleet,
+    observation: &'a Observation,
+    stamp: Stamp,
+    period: Period,
+    everywhere: bool,
+}
+
+impl Row<'_> {
+    fn observe(&mut self, index: usize) {
+        let (fleet, observation) = (&mut *self.fleet, self.observation);
+        let (Some(identity), Some(reading)) =
+            (observation.inventory.engines.get(index), observation.engines.get(index))
+        else {
+            return;
+        };
+        let Some(node) = fleet.nodes.get_mut(&observation.node) else { return };
+        let known = node.engines.contains_key(&identity.id);
+        if !known && fleet.engines >= fleet.limits.max_engines {
+            fleet.ledger.refused_engines += 1;
+            return;
+        }
+        if !fleet.pools.contains_key(&identity.pool) {
+            if fleet.pools.len() >= fleet.limits.max_pools {
+                fleet.ledger.refused_pools += 1;
+                return;
+            }
+            fleet.pools.insert(identity.pool.clone(), Accumulator::default());
+        }
+        let parts = series::parts_of(&observation.parts, index);
+        fleet.encoded.begin(&reading.gained);
+        for part in parts {
+            match &part.samples {
+                Samples::Cells(cells) => fleet.encoded.exact(part, cells),
+                Samples::Buckets { layout, counts } => {
+                    let id = node.layout(&observation.inventory, *layout, &mut fleet.layouts, &fleet.limits);
+                    match id.and_then(|id| fleet.layouts.by_code(id.code())) {
+                        Some(layout) => fleet.encoded.bucketed(part, counts, layout),
+                        None => fleet.ledger.refused_layouts += 1,
+                    }
+                }
+            }
+        }
+        let engine = node.engines.entry(identity.id.clone()).or_insert_with(|| {
+            fleet.engines += 1;
+            Box::new(Engine {
+                identity: Arc::clone(identity),
+                gauges: reading.gauges,
+                newest: Stamp::default(),
+                gained: Accumulator::default(),
+            })
+        });
+        if self.stamp >= engine.newest {
+            engine.newest = self.stamp;
+            engine.gauges = reading.gauges;
+            engine.identity = Arc::clone(identity);
+        }
+        let (encoded, scratch) = (&fleet.encoded, &mut fleet.scratch);
+        self.everywhere &= engine.gained.add(self.period, reading, parts, encoded, false, scratch);
+        if let Some(pool) = fleet.pools.get_mut(&identity.pool) {
+            self.everywhere &= pool.add(self.period, reading, parts, encoded, true, scratch);
+        }
+    }
+}

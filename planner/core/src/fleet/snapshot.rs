@@ -1,0 +1,493 @@
+//! What is shown of a fleet: owned rows, ready for JSON.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use plimsoll_common::{
+    histogram::LatencyHistogram,
+    ids::{EngineId, GpuUuid, ModelName, NodeName},
+    units::Micros,
+};
+use serde::Serialize;
+
+use super::{
+    Fleet,
+    counters::Counts,
+    gather::Gathered,
+    limits::{Freshness, Ledger},
+    node::{Engine, Node},
+    observation::{
+        EngineGauges, EngineIdentity, EngineState, GpuIdentity, GpuReading, GpuState, HostReading, Machine,
+        PoolKey,
+    },
+    series::Accumulator,
+    summary::{Totals, WindowSummary},
+    window::Window,
+};
+
+/// The windows of something, by name.
+pub type WindowSummaries = BTreeMap<Window, WindowSummary>;
+
+/// Everything that is known at one instant.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FleetSnapshot {
+    /// The instant, Unix seconds on the planner's clock.
+    #[serde(serialize_with = "seconds", rename = "at_unix_seconds")]
+    pub at: Micros,
+    /// Sums over the fleet.
+    pub fleet: FleetRow,
+    /// By name.
+    pub nodes: Vec<NodeRow>,
+    /// By node, then UUID.
+    pub gpus: Vec<GpuRow>,
+    /// By node, then id.
+    pub engines: Vec<EngineRow>,
+    /// By model, name and role.
+    pub pools: Vec<PoolRow>,
+    /// By name.
+    pub models: Vec<ModelRow>,
+}
+
+/// How many of something are how fresh.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// Values from the last few reports.
+    pub live: u64,
+    /// Late.
+    pub stale: u64,
+    /// Not heard of for long.
+    pub silent: u64,
+}
+
+impl Tally {
+    /// Counts one.
+    pub const fn count(&mut self, freshness: Freshness) {
+        match freshness {
+            Freshness::Live => self.live += 1,
+            Freshness::Stale => self.stale += 1,
+            Freshness::Silent => self.silent += 1,
+        }
+    }
+
+    /// How many are this fresh.
+    #[must_use]
+    pub const fn get(&self, freshness: Freshness) -> u64 {
+        match freshness {
+            Freshness::Live => self.live,
+            Freshness::Stale => self.stale,
+            Freshness::Silent => self.silent,
+        }
+    }
+}
+
+/// Sums over the fleet.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FleetRow {
+    /// Nodes.
+    pub nodes: Tally,
+    /// GPUs.
+    pub gpus: Tally,
+    /// Live GPUs that their agents see as lost.
+    pub gpus_lost: u64,
+    /// Engines.
+    pub engines: Tally,
+    /// Pools.
+    pub pools: u64,
+    /// Models.
+    pub models: u64,
+    /// Requests in the running batches of live engines; absent where none tells.
+    pub running_requests: Option<u64>,
+    /// Requests waiting in live engines; absent where none tells.
+    pub waiting_requests: Option<u64>,
+    /// Frame buffer in use on live GPUs; absent where none tells.
+    pub gpu_memory_used_bytes: Option<u64>,
+    /// Power draw of live GPUs; absent where none tells.
+    pub gpu_power_watts: Option<f64>,
+    /// What the counters of all pools gained since first seen.
+    pub totals: Counts,
+    /// What was taken and refused.
+    pub ledger: Ledger,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NodeRow {
+    /// Its name.
+    pub node: NodeName,
+    /// How fresh its values are.
+    pub status: Freshness,
+    /// Whether its agent left on purpose.
+    pub left: bool,
+    /// Since the end of its newest window.
+    pub age_seconds: f64,
+    /// Since anything came from it.
+    pub received_age_seconds: f64,
+    /// Between two windows of its agent.
+    pub report_interval_seconds: f64,
+    /// The machine.
+    pub machine: Machine,
+    /// The machine's load and what the agent costs it.
+    pub host: HostReading,
+    /// How many GPUs.
+    pub gpus: u64,
+    /// How many engines.
+    pub engines: u64,
+}
+
+/// A GPU.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GpuRow {
+    /// Where it is.
+    pub node: NodeName,
+    /// What does not change.
+    #[serde(flatten)]
+    pub identity: Arc<GpuIdentity>,
+    /// How fresh the values are.
+    pub status: Freshness,
+    /// Since the end of the window that they are from.
+    pub age_seconds: f64,
+    /// The newest values.
+    #[serde(flatten)]
+    pub reading: GpuReading,
+    /// The engines of its node that run on it.
+    pub engines: Vec<EngineId>,
+}
+
+/// An engine.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EngineRow {
+    /// Where it is.
+    pub node: NodeName,
+    /// What does not change.
+    #[serde(flatten)]
+    pub identity: Arc<EngineIdentity>,
+    /// How fresh the values are.
+    pub status: Freshness,
+    /// Since the gauges were read from its page.
+    pub age_seconds: f64,
+    /// The newest gauges.
+    #[serde(flatten)]
+    pub gauges: EngineGauges,
+    /// What it gained since first seen.
+    pub totals: Totals,
+}
+
+/// An engine and its windows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EngineDetail {
+    /// The engine.
+    #[serde(flatten)]
+    pub row: EngineRow,
+    /// Its windows.
+    pub windows: WindowSummaries,
+}
+
+/// Engines of a pool or model together.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct PoolGauges {
+    /// Engines by freshness.
+    pub engines: Tally,
+    /// Live engines whose page was read.
+    pub engines_ready: u64,
+    /// Different replicas; an engine without one counts as one.
+    pub replicas: u64,
+    /// Different GPUs.
+    pub gpus: u64,
+    /// Requests in the running batches of live engines; absent where none tells.
+    pub running_requests: Option<u64>,
+    /// Requests waiting in live engines; absent where none tells.
+    pub waiting_requests: Option<u64>,
+    /// Mean KV-cache utilization of live engines, 0 to 1.
+    pub kv_cache_utilization_ratio_mean: Option<f64>,
+    /// Highest KV-cache utilization of a live engine, 0 to 1.
+    pub kv_cache_utilization_ratio_max: Option<f64>,
+}
+
+/// A pool.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PoolRow {
+    /// Its name: the configured one, or `model/role`.
+    pub name: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub key: PoolKey,
+    /// Its engines together.
+    #[serde(flatten)]
+    pub gauges: PoolGauges,
+    /// What it gained since first seen.
+    pub totals: Totals,
+    /// Its windows.
+    pub windows: WindowSummaries,
+}
+
+/// A model: all its pools.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModelRow {
+    /// Its name.
+    pub model: ModelName,
+    /// Its pools' names.
+    pub pools: Vec<String>,
+    /// Its engines together.
+    #[serde(flatten)]
+    pub gauges: PoolGauges,
+    /// What it gained since first seen.
+    pub totals: Totals,
+    /// Its windows.
+    pub windows: WindowSummaries,
+}
+
+fn seconds<S: serde::Serializer>(at: &Micros, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(at.as_secs_f64())
+}
+
+/// Sums engines of a pool or model, one after the other.
+#[derive(Debug, Default)]
+struct PoolSums<'a> {
+    gauges: PoolGauges,
+    replicas: BTreeSet<(Option<&'a str>, &'a str)>,
+    gpus: BTreeSet<&'a GpuUuid>,
+    kv: (f64, u64),
+    /// The longest time for which an engine's values stay live.
+    fresh: Micros,
+}
+
+impl<'a> PoolSums<'a> {
+    fn add(&mut self, node: &'a NodeName, engine: &'a Engine, status: Freshness, fresh: Micros) {
+        let identity = &engine.identity;
+        self.gauges.engines.count(status);
+        self.fresh = self.fresh.max(fresh);
+        // A replica may span nodes, an engine without one is its own.
+        self.replicas.insert(
+            identity
+                .replica
+                .as_ref()
+                .map_or((Some(node.as_str()), identity.id.as_str()), |id| (None, id.as_str())),
+        );
+        self.gpus.extend(&identity.gpus);
+        if status != Freshness::Live {
+            return;
+        }
+        let gauges = &engine.gauges;
+        self.gauges.engines_ready += u64::from(gauges.state == Some(EngineState::Ready));
+        add(&mut self.gauges.running_requests, gauges.running_requests);
+        add(&mut self.gauges.waiting_requests, gauges.waiting_requests);
+        if let Some(kv) = gauges.kv_cache_utilization_ratio {
+            self.kv = (self.kv.0 + kv, self.kv.1 + 1);
+            let max = &mut self.gauges.kv_cache_utilization_ratio_max;
+            *max = Some(max.map_or(kv, |max| max.max(kv)));
+        }
+    }
+
+    fn finish(mut self) -> (PoolGauges, Micros) {
+        self.gauges.replicas = self.replicas.len() as u64;
+        self.gauges.gpus = self.gpus.len() as u64;
+        let (sum, n) = self.kv;
+        self.gauges.kv_cache_utilization_ratio_mean = (n > 0).then(|| sum / n as f64);
+        (self.gauges, self.fresh)
+    }
+}
+
+/// Adds what may be absent: a sum is absent where every term is.
+fn add(sum: &mut Option<u64>, value: Option<u64>) {
+    if let Some(value) = value {
+        *sum = Some(sum.unwrap_or(0).saturating_add(value));
+    }
+}
+
+pub(super) fn build(fleet: &Fleet, now: Micros) -> FleetSnapshot {
+    let mut shown = FleetSnapshot {
+        at: now,
+        fleet: empty_row(fleet),
+        nodes: Vec::with_capacity(fleet.nodes.len()),
+        gpus: Vec::with_capacity(fleet.gpus),
+        engines: Vec::with_capacity(fleet.engines),
+        pools: Vec::new(),
+        models: Vec::new(),
+    };
+    let mut pools: BTreeMap<&PoolKey, PoolSums<'_>> = BTreeMap::new();
+    let mut models: BTreeMap<&ModelName, PoolSums<'_>> = BTreeMap::new();
+    let mut of_model: BTreeMap<&ModelName, Vec<(&PoolKey, &Accumulator)>> = BTreeMap::new();
+    for (key, pool) in &fleet.pools {
+        pools.insert(key, PoolSums::default());
+        if let Some(model) = &key.model {
+            models.insert(model, PoolSums::default());
+            of_model.entry(model).or_default().push((key, pool));
+        }
+    }
+    for (name, node) in &fleet.nodes {
+        shown.add_node(fleet, now, name, node);
+        for engine in node.engines.values() {
+            let row = engine_row(fleet, now, (name, node), engine);
+            let fresh = node.fresh(&fleet.limits);
+            let pool = &engine.identity.pool;
+            pools.entry(pool).or_default().add(name, engine, row.status, fresh);
+            if let Some(model) = &pool.model {
+                models.entry(model).or_default().add(name, engine, row.status, fresh);
+            }
+            shown.add_engine(row);
+        }
+    }
+    let mut dense = LatencyHistogram::new();
+    for (key, sums) in pools {
+        let Some(pool) = fleet.pools.get(key) else { continue };
+        let (gauges, fresh) = sums.finish();
+        shown.fleet.totals.add(&pool.counts);
+        shown.pools.push(PoolRow {
+            name: key.to_string(),
+            key: key.clone(),
+            gauges,
+            totals: totals([pool], now),
+            windows: windows(fleet, now, &[pool], fresh, &mut dense),
+        });
+    }
+    for (model, sums) in models {
+        let of_model = of_model.remove(model).unwrap_or_default();
+        let pools: Vec<_> = of_model.iter().map(|(_, pool)| *pool).collect();
+        let (gauges, fresh) = sums.finish();
+        shown.models.push(ModelRow {
+            model: model.clone(),
+            pools: of_model.iter().map(|(key, _)| key.to_string()).collect(),
+            gauges,
+            totals: totals(pools.iter().copied(), now),
+            windows: windows(fleet, now, &pools, fresh, &mut dense),
+        });
+    }
+    shown.fleet.pools = shown.pools.len() as u64;
+    shown.fleet.models = shown.models.len() as u64;
+    shown
+}
+
+fn empty_row(fleet: &Fleet) -> FleetRow {
+    FleetRow {
+        nodes: Tally::default(),
+        gpus: Tally::default(),
+        gpus_lost: 0,
+        engines: Tally::default(),
+        pools: 0,
+        models: 0,
+        running_requests: None,
+        waiting_requests: None,
+        gpu_memory_used_bytes: None,
+        gpu_power_watts: None,
+        totals: Counts::none(),
+        ledger: fleet.ledger,
+    }
+}
+
+impl FleetSnapshot {
+    fn add_node(&mut self, fleet: &Fleet, now: Micros, name: &NodeName, node: &Node) {
+        let (age, status) = node.age(now, node.newest, &fleet.limits);
+        self.fleet.nodes.count(status);
+        self.nodes.push(NodeRow {
+            node: name.clone(),
+            status,
+            left: node.left.is_some(),
+            age_seconds: age.as_secs_f64(),
+            received_age_seconds: now.saturating_sub(node.received).as_secs_f64(),
+            report_interval_seconds: node.cadence.as_secs_f64(),
+            machine: node.inventory.machine.clone(),
+            host: node.host,
+            gpus: node.gpus.len() as u64,
+            engines: node.engines.len() as u64,
+        });
+        let mut on_gpu: BTreeMap<&GpuUuid, Vec<EngineId>> = BTreeMap::new();
+        for (id, engine) in &node.engines {
+            for uuid in &engine.identity.gpus {
+                on_gpu.entry(uuid).or_default().push(id.clone());
+            }
+        }
+        for (uuid, gpu) in &node.gpus {
+            let (age, status) = node.age(now, gpu.newest, &fleet.limits);
+            self.fleet.gpus.count(status);
+            if status == Freshness::Live {
+                let reading = &gpu.reading;
+                self.fleet.gpus_lost += u64::from(reading.state == Some(GpuState::Lost));
+                add(&mut self.fleet.gpu_memory_used_bytes, reading.memory_used_bytes);
+                if let Some(watts) = reading.power_watts {
+                    *self.fleet.gpu_power_watts.get_or_insert(0.0) += watts;
+                }
+            }
+            self.gpus.push(GpuRow {
+                node: name.clone(),
+                identity: Arc::clone(&gpu.identity),
+                status,
+                age_seconds: age.as_secs_f64(),
+                reading: gpu.reading,
+                engines: on_gpu.remove(uuid).unwrap_or_default(),
+            });
+        }
+    }
+
+    fn add_engine(&mut self, row: EngineRow) {
+        self.fleet.engines.count(row.status);
+        if row.status == Freshness::Live {
+            add(&mut self.fleet.running_requests, row.gauges.running_requests);
+            add(&mut self.fleet.waiting_requests, row.gauges.waiting_requests);
+        }
+        self.engines.push(row);
+    }
+}
+
+fn engine_row(fleet: &Fleet, now: Micros, (name, node): (&NodeName, &Node), engine: &Engine) -> EngineRow {
+    let (age, _) = node.age(now, engine.newest, &fleet.limits);
+    // A report may repeat gauges of a page that it could not read again: they are as old as the page.
+    let age = age.saturating_add(engine.gauges.age.unwrap_or_default());
+    EngineRow {
+        node: name.clone(),
+        identity: Arc::clone(&engine.identity),
+        status: fleet.limits.freshness(age, node.cadence),
+        age_seconds: age.as_secs_f64(),
+        gauges: engine.gauges,
+        totals: totals([&engine.gained], now),
+    }
+}
+
+pub(super) fn engine_detail(
+    fleet: &Fleet,
+    now: Micros,
+    node: (&NodeName, &Node),
+    engine: &Engine,
+) -> EngineDetail {
+    let mut dense = LatencyHistogram::new();
+    let fresh = node.1.fresh(&fleet.limits);
+    let summaries = Window::ALL.iter().map(|window| {
+        let mut gathered = Gathered::new(*window, now);
+        gathered.add(&engine.gained, &fleet.layouts);
+        gathered.place_buckets();
+        (*window, gathered.summary(fresh, &mut dense))
+    });
+    EngineDetail { windows: summaries.collect(), row: engine_row(fleet, now, node, engine) }
+}
+
+fn windows(
+    fleet: &Fleet,
+    now: Micros,
+    of: &[&Accumulator],
+    fresh: Micros,
+    dense: &mut LatencyHistogram,
+) -> WindowSummaries {
+    let summaries = Window::ALL.iter().map(|window| {
+        let mut gathered = Gathered::new(*window, now);
+        of.iter().for_each(|accumulator| gathered.add(accumulator, &fleet.layouts));
+        (*window, gathered.summary(fresh, dense))
+    });
+    summaries.collect()
+}
+
+fn totals<'a>(of: impl IntoIterator<Item = &'a Accumulator>, now: Micros) -> Totals {
+    let mut totals = Totals { since: now, counts: Counts::none(), distributions: Vec::new() };
+    let mut distributions = BTreeMap::new();
+    for accumulator in of {
+        totals.since = accumulator.covered.map_or(totals.since, |(first, _)| first.min(totals.since));
+        totals.counts.add(&accumulator.counts);
+        for (key, gained) in &accumulator.distributions {
+            let sum: &mut super::DistributionTotal = distributions.entry(*key).or_default();
+            sum.count = sum.count.saturating_add(gained.count);
+            sum.sum = sum.sum.saturating_add(gained.sum);
+        }
+    }
+    totals.distributions = distributions.into_iter().collect();
+    totals
+}

@@ -1,0 +1,181 @@
+//! What holds for every fleet.
+
+mod support;
+
+use plimsoll_common::{engine::DistributionKind, units::Micros};
+use plimsoll_core::fleet::{
+    Counter, DistributionKey, Fleet, Limits, NodeInventory, Observation, Source, Window,
+};
+use proptest::prelude::*;
+use support::{arrive, inventory, observation, ttft};
+
+const NOW: Micros = Micros(1_760_000_000_000_000);
+const TTFT: DistributionKey = DistributionKey { kind: DistributionKind::Ttft, source: Source::Bucketed };
+
+/// One window of one of three nodes with two engines each: node, seconds ago, arrivals, TTFT samples of each engine.
+type Gain = (usize, u64, u64, Vec<u64>, Vec<u64>);
+
+fn gains() -> impl Strategy<Value = Vec<Gain>> {
+    let samples = || prop::collection::vec(1u64..3_000_000_000, 0..6);
+    prop::collection::vec((0usize..3, 0u64..400, 0u64..1000, samples(), samples()), 0..40)
+}
+
+fn observations(gains: &[Gain]) -> Vec<Observation> {
+    let inventories: Vec<std::sync::Arc<NodeInventory>> = vec![
+        inventory(&[("llama", None), ("qwen", Some("batch"))]),
+        inventory(&[("llama", Some("chat")), ("llama", None)]),
+        inventory(&[("qwen", None), ("qwen", None)]),
+    ];
+    let observe = |(seq, (at, age, arrivals, first, second)): (usize, &Gain)| {
+        let mut one = observation(*at, &inventories[*at], seq as u64 + 1, Micros(age * 1_000_000));
+        for (engine, samples) in [first, second].into_iter().enumerate() {
+            arrive(&mut one, engine, *arrivals + engine as u64);
+            if !samples.is_empty() {
+                one.parts.push(ttft(engine, samples));
+            }
+        }
+        one
+    };
+    gains.iter().enumerate().map(observe).collect()
+}
+
+fn fleet_of(observations: Vec<Observation>) -> Fleet {
+    let mut fleet = Fleet::new(Limits::default());
+    for observation in observations {
+        fleet.observe(NOW, observation);
+    }
+    fleet
+}
+
+proptest! {
+    /// Invariant: the order in which windows come changes nothing that is shown, now or later.
+    #[test]
+    fn order_is_irrelevant(gains in gains(), by in any::<prop::sample::Index>(), later in 0u64..500_000_000) {
+        let ordered = observations(&gains);
+        let mut shuffled = ordered.clone();
+        shuffled.reverse();
+        if !shuffled.is_empty() {
+            let by = by.index(shuffled.len());
+            shuffled.rotate_left(by);
+        }
+        let (a, b) = (fleet_of(ordered), fleet_of(shuffled));
+        for at in [NOW, Micros(NOW.0 + later)] {
+            prop_assert_eq!(a.snapshot(at), b.snapshot(at));
+            for row in a.snapshot(at).engines {
+                let of = |fleet: &Fleet| fleet.engine(at, &row.node, &row.identity.id);
+                prop_assert_eq!(of(&a), of(&b));
+            }
+        }
+    }
+
+    /// Invariant: models are exactly the sum of their engines, in totals and in every window.
+    #[test]
+    fn models_are_the_sum_of_their_engines(gains in gains(), later in 0u64..400_000_000) {
+        let fleet = fleet_of(observations(&gains));
+        let at = Micros(NOW.0 + later);
+        let shown = fleet.snapshot(at);
+        for model in &shown.models {
+            let engines: Vec<_> = shown
+                .engines
+                .iter()
+                .filter(|row| row.identity.pool.model.as_ref() == Some(&model.model))
+                .map(|row| fleet.engine(at, &row.node, &row.identity.id).unwrap())
+                .collect();
+            let total: u64 = engines.iter().filter_map(|e| e.row.totals.counts.get(Counter::Arrived)).sum();
+            prop_assert_eq!(model.totals.counts.get(Counter::Arrived), Some(total));
+            for window in Window::ALL {
+                let gained: u64 = engines.iter().filter_map(|e| e.windows[window].gained.get(Counter::Arrived)).sum();
+                prop_assert_eq!(model.windows[window].gained.get(Counter::Arrived), Some(gained));
+                let samples = |w: &plimsoll_core::fleet::WindowSummary| w.distributions.get(&TTFT).map_or((0, 0), |d| (d.count, d.sum));
+                let of_engines = engines.iter().map(|e| samples(&e.windows[window])).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+                prop_assert_eq!(samples(&model.windows[window]), of_engines);
+            }
+        }
+    }
+
+    /// Invariant: every estimate lies within its bounds, the truth too, and totals are the truth's.
+    #[test]
+    fn quantiles_lie_within_their_bounds(gains in gains()) {
+        let fleet = fleet_of(observations(&gains));
+        for model in fleet.snapshot(NOW).models {
+            let windows = &model.windows[&Window::FiveMinutes];
+            let begin = Window::FiveMinutes.begin(NOW);
+            let mut truth: Vec<u64> = Vec::new();
+            for (at, age, _, first, second) in &gains {
+                let of: [&[&Vec<u64>]; 3] = match model.model.as_str() {
+                    "llama" => [&[first], &[first, second], &[]],
+                    _ => [&[second], &[], &[first, second]],
+                };
+                if NOW.0 - age * 1_000_000 >= begin.0 {
+                    truth.extend(of[*at].iter().copied().flatten());
+                }
+            }
+            truth.sort_unstable();
+            let Some(ttft) = windows.distributions.get(&TTFT) else {
+                prop_assert!(truth.is_empty());
+                continue;
+            };
+            prop_assert_eq!(ttft.count, truth.len() as u64);
+            prop_assert_eq!(ttft.sum, truth.iter().sum::<u64>());
+            for (quantile, (_, q)) in ttft.quantiles.iter().zip(plimsoll_core::fleet::QUANTILES) {
+                prop_assert_eq!(quantile.is_none(), truth.is_empty());
+                let Some(quantile) = quantile else { continue };
+                prop_assert!(quantile.low <= quantile.estimate);
+                prop_assert!(quantile.high.is_none_or(|high| quantile.estimate <= high));
+                let rank = ((q * truth.len() as f64).ceil() as usize).clamp(1, truth.len());
+                let exact = Micros(truth[rank - 1]);
+                prop_assert!(quantile.low <= exact && quantile.high.is_none_or(|high| exact <= high));
+            }
+        }
+    }
+
+    /// Invariant: whatever the clock does, and however absurd ages and lengths are, nothing panics.
+    #[test]
+    fn a_jumping_clock_never_panics(
+        steps in prop::collection::vec((any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()), 1..30),
+    ) {
+        let inventory = inventory(&[("llama", None)]);
+        let mut fleet = Fleet::new(Limits::default());
+        for (seq, (now, age, length, windows)) in steps.into_iter().enumerate() {
+            let now = Micros(now);
+            let mut one = observation(0, &inventory, seq as u64, Micros(age));
+            one.length = Micros(length);
+            one.windows = windows;
+            arrive(&mut one, 0, u64::MAX);
+            one.parts.push(ttft(0, &[1_000]));
+            fleet.observe(now, one);
+            let shown = fleet.snapshot(now);
+            for row in shown.engines {
+                let _ = fleet.engine(now, &row.node, &row.identity.id);
+            }
+            fleet.expire(now);
+        }
+    }
+}
+
+/// Five minutes of a busy engine: every family moves every second, over many buckets.
+#[test]
+fn a_busy_engine_costs_a_few_kilobytes() {
+    let inventory = inventory(&[("llama", None), ("llama", None)]);
+    let mut fleet = Fleet::new(Limits::default());
+    let mut random = 1u64;
+    let mut next = |below: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
+    };
+    let kinds = DistributionKind::ALL;
+    for second in 0..420u64 {
+        let mut one = observation(0, &inventory, second + 1, Micros(0));
+        for engine in 0..2 {
+            arrive(&mut one, engine, 10);
+            for kind in kinds {
+                let samples: Vec<u64> = (0..10).map(|_| 1 + next(20_000) * next(100)).collect();
+                one.parts.push(plimsoll_core::fleet::Part { kind: *kind, ..ttft(engine, &samples) });
+            }
+        }
+        fleet.observe(Micros(NOW.0 + second * 1_000_000), one);
+    }
+    let (engines, pools) = fleet.window_bytes();
+    println!("{} bytes an engine, {pools} bytes the pool, {} kinds", engines / 2, kinds.len());
+    assert!(engines / 2 < 8_000, "{engines}");
+}
