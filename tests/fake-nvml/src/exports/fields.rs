@@ -1,0 +1,168 @@
+//! Field values: many quantities in one call.
+
+use std::ffi::{c_int, c_longlong, c_uint, c_ulonglong};
+
+use super::nvlink::existing;
+use crate::abi::{Code, FieldValue, Out, Outcome, Value};
+use crate::call::{exports, whole};
+use crate::clock;
+use crate::session::Gpu;
+
+/// More than any client has a use for.
+const MAX_FIELDS: c_int = 4096;
+/// Field ids end below this in NVIDIA's header for release 580 and its successors.
+const FIELD_END: c_uint = 310;
+/// The scope that asks for the sum over all links.
+const ALL_LINKS: c_uint = u32::MAX;
+/// From this release on, CUDA 13.0 update 1, the fields from 251 on are numbered anew.
+const RENUMBERED_SINCE: (u32, u32) = (580, 82);
+
+/// A value and its type.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Tagged {
+    Unsigned(c_uint),
+    Long(c_ulonglong),
+    Signed(c_int),
+}
+
+exports! {
+    device fn nvmlDeviceGetFieldValues(gpu, count: c_int, fields: Out<FieldValue>) { read_all(gpu, count, fields) }
+}
+
+fn read_all(gpu: &Gpu<'_>, count: c_int, fields: Out<FieldValue>) -> Outcome {
+    if !(1..=MAX_FIELDS).contains(&count) {
+        return Err(Code::INVALID_ARGUMENT);
+    }
+    for index in 0..count as usize {
+        let place = fields.element(index);
+        let asked = place.get()?;
+        let (code, value_type, value) = match read(gpu, asked.field, asked.scope) {
+            Ok(Tagged::Unsigned(number)) => (Code::SUCCESS, 1, Value { unsigned_long_long: number.into() }),
+            Ok(Tagged::Long(number)) => (Code::SUCCESS, 3, Value { unsigned_long_long: number }),
+            Ok(Tagged::Signed(number)) => (Code::SUCCESS, 5, Value { signed_long_long: number.into() }),
+            Err(code) => (code, 0, Value { unsigned_long_long: 0 }),
+        };
+        place.set(FieldValue {
+            timestamp_us: clock::unix_us() as c_longlong,
+            latency_us: 0,
+            value_type,
+            code: code.0,
+            value,
+            ..asked
+        })?;
+    }
+    Ok(())
+}
+
+/// One field, by the group it belongs to.
+fn read(gpu: &Gpu<'_>, field: c_uint, scope: c_uint) -> Result<Tagged, Code> {
+    let renumbered = gpu.session().scenario.driver.release() >= RENUMBERED_SINCE;
+    match field {
+        1..=6 | 142..=145 => ecc(gpu, field),
+        74..=81 => violation(gpu, field),
+        82 => Ok(Tagged::Unsigned(whole(gpu.readings().memory_temperature_c))),
+        83 | 191 => Ok(Tagged::Long((gpu.totals().energy_j * 1e3) as c_ulonglong)),
+        84..=91 | 132..=141 | 146 | 147 | 160..=166 | 202 | 204 | 206..=215 => nvlink(gpu, field, scope),
+        94 | 95 | 169 | 173..=183 => Ok(Tagged::Unsigned(0)),
+        170 => Ok(Tagged::Unsigned(c2c_links(gpu))),
+        171 | 172 if scope < c2c_links(gpu) => Ok(Tagged::Unsigned(if field == 171 { 1 } else { 44_712 })),
+        185..=190 | 192 => power(gpu, field),
+        193..=196 => thermal_limit(gpu, field),
+        197 => Ok(Tagged::Long(gpu.totals().pcie_tx_bytes as c_ulonglong)),
+        198 => Ok(Tagged::Long(gpu.totals().pcie_rx_bytes as c_ulonglong)),
+        // No reset is due, no drain, no recovery action.
+        226 | 227 | 230 => Ok(Tagged::Unsigned(0)),
+        // Time under thermal slowdown or power brake, nanoseconds: a scenario's boards know neither.
+        251..=253 if !renumbered => Ok(Tagged::Long(0)),
+        269..=271 if renumbered => Ok(Tagged::Long(0)),
+        1..FIELD_END => Err(Code::NOT_SUPPORTED),
+        _ => Err(Code::INVALID_ARGUMENT),
+    }
+}
+
+fn ecc(gpu: &Gpu<'_>, field: c_uint) -> Result<Tagged, Code> {
+    let counts = gpu.spec().ecc;
+    let on = c_uint::from(gpu.device().ecc);
+    Ok(match field {
+        1 | 2 => Tagged::Unsigned(on),
+        3 => Tagged::Long(counts.corrected_volatile),
+        4 => Tagged::Long(counts.uncorrected_volatile),
+        5 => Tagged::Long(counts.corrected_aggregate),
+        6 => Tagged::Long(counts.uncorrected_aggregate),
+        // Remapped rows.
+        _ => Tagged::Unsigned(0),
+    })
+}
+
+/// Time spent below the wanted clocks, nanoseconds.
+fn violation(gpu: &Gpu<'_>, field: c_uint) -> Result<Tagged, Code> {
+    let seconds = if field == 74 { gpu.totals().power_capped_s } else { 0.0 };
+    Ok(Tagged::Long((seconds * 1e9) as c_ulonglong))
+}
+
+/// Power and its limits, milliwatts. Average is that of the last second.
+fn power(gpu: &Gpu<'_>, field: c_uint) -> Result<Tagged, Code> {
+    let limits = &gpu.device().power;
+    let watts = match field {
+        185 => {
+            let now_s = gpu.elapsed_s();
+            let tenths = (0..10).map(|tenth| (now_s - f64::from(tenth) * 0.1).max(0.0));
+            tenths.map(|at_s| gpu.readings_at(at_s).power_w).sum::<f64>() / 10.0
+        }
+        186 => gpu.readings().power_w,
+        187 => limits.min_limit_w,
+        188 => limits.max_limit_w,
+        189 => limits.default_limit_w,
+        _ => limits.limit_w,
+    };
+    Ok(Tagged::Unsigned(whole(watts * 1e3)))
+}
+
+/// Limits relative to the highest operating temperature, degrees: below zero means hotter.
+fn thermal_limit(gpu: &Gpu<'_>, field: c_uint) -> Result<Tagged, Code> {
+    if !gpu.is_hopper_or_newer() {
+        return Err(Code::NOT_SUPPORTED);
+    }
+    let heat = &gpu.device().temperature;
+    Ok(Tagged::Signed(match field {
+        193 => (heat.gpu_max - heat.shutdown).round() as c_int,
+        194 => (heat.gpu_max - heat.slowdown).round() as c_int,
+        _ => 0,
+    }))
+}
+
+/// Chip-to-chip links exist where the GPU is a NUMA node of a Grace processor.
+fn c2c_links(gpu: &Gpu<'_>) -> c_uint {
+    if gpu.spec().own_numa_node.is_some() { 10 } else { 0 }
+}
+
+/// NVLink fields. Where the scope is a link, it must exist; traffic is spread evenly over the links.
+fn nvlink(gpu: &Gpu<'_>, field: c_uint, scope: c_uint) -> Result<Tagged, Code> {
+    let nvlink = existing(gpu, 0)?;
+    let per_link = || existing(gpu, scope).map(|_| 1.0 / f64::from(nvlink.links));
+    let portion = || if scope == ALL_LINKS { Ok(1.0) } else { per_link() };
+    let totals = gpu.totals();
+    let count = |bytes: f64, unit: f64| Ok(Tagged::Long((bytes * portion()? / unit) as c_ulonglong));
+    match field {
+        84..=89 => existing(gpu, field - 84).map(|link| Tagged::Unsigned(link.speed_mbps)),
+        132..=137 => existing(gpu, field - 126).map(|link| Tagged::Unsigned(link.speed_mbps)),
+        90 => Ok(Tagged::Unsigned(nvlink.speed_mbps)),
+        91 | 147 => Ok(Tagged::Unsigned(nvlink.links)),
+        // Payload, then with the protocol's overhead of a sixteenth; KiB.
+        138 => count(totals.nvlink_tx_bytes, 1024.0),
+        139 => count(totals.nvlink_rx_bytes, 1024.0),
+        140 => count(totals.nvlink_tx_bytes * 17.0 / 16.0, 1024.0),
+        141 => count(totals.nvlink_rx_bytes * 17.0 / 16.0, 1024.0),
+        146 => per_link().map(|_| Tagged::Unsigned(scope)),
+        160 => Ok(Tagged::Long(0)),
+        161..=163 => per_link().map(|_| Tagged::Long(0)),
+        164 => per_link().map(|_| Tagged::Unsigned(nvlink.speed_mbps)),
+        165 => per_link().map(|_| Tagged::Unsigned(1)),
+        166 => per_link().map(|_| Tagged::Unsigned(nvlink.version)),
+        // Packet counters came with NVLink 5.
+        _ if nvlink.version < 7 => Err(Code::NOT_SUPPORTED),
+        202 => count(totals.nvlink_tx_bytes * 17.0 / 16.0, 1.0),
+        204 => count(totals.nvlink_rx_bytes * 17.0 / 16.0, 1.0),
+        _ => per_link().map(|_| Tagged::Long(0)),
+    }
+}

@@ -1,0 +1,58 @@
+//! NVLink.
+
+use std::ffi::{c_uint, c_ulonglong};
+
+use crate::abi::{Code, Out, PciInfo};
+use crate::call::exports;
+use crate::scenario::{NvLink, Remote};
+use crate::session::{Gpu, pci_info};
+
+exports! {
+    device fn nvmlDeviceGetNvLinkState(gpu, link: c_uint, active: Out<c_uint>) {
+        existing(gpu, link)?;
+        active.set(1)
+    }
+    device fn nvmlDeviceGetNvLinkVersion(gpu, link: c_uint, version: Out<c_uint>) {
+        version.set(existing(gpu, link)?.version)
+    }
+    // GPUs reach each other's memory and do atomics there; the rest came with other hosts and other boards.
+    device fn nvmlDeviceGetNvLinkCapability(gpu, link: c_uint, capability: c_uint, has: Out<c_uint>) {
+        existing(gpu, link)?;
+        match capability {
+            0..=3 | 5 => has.set(1),
+            4 => has.set(0),
+            _ => Err(Code::INVALID_ARGUMENT),
+        }
+    }
+    device fn nvmlDeviceGetNvLinkRemotePciInfo(gpu, link: c_uint, info: Out<PciInfo>) {
+        info.set(remote_pci(existing(gpu, link)?, link)?)
+    }
+    device fn nvmlDeviceGetNvLinkRemotePciInfo_v2(gpu, link: c_uint, info: Out<PciInfo>) {
+        info.set(remote_pci(existing(gpu, link)?, link)?)
+    }
+    device fn nvmlDeviceGetNvLinkRemoteDeviceType(gpu, link: c_uint, kind: Out<c_uint>) {
+        kind.set(match existing(gpu, link)?.remote {
+            Remote::Gpu => 0,
+            Remote::Switch => 2,
+        })
+    }
+    device fn nvmlDeviceGetNvLinkErrorCounter(gpu, link: c_uint, counter: c_uint, count: Out<c_ulonglong>) {
+        existing(gpu, link)?;
+        if counter > 4 {
+            return Err(Code::INVALID_ARGUMENT);
+        }
+        count.set(0)
+    }
+}
+
+/// The GPU's NVLink, if it has that link.
+pub(super) fn existing<'a>(gpu: &Gpu<'a>, link: c_uint) -> Result<&'a NvLink, Code> {
+    let nvlink = gpu.session().scenario.nvlink.as_ref().ok_or(Code::NOT_SUPPORTED)?;
+    if link < nvlink.links { Ok(nvlink) } else { Err(Code::INVALID_ARGUMENT) }
+}
+
+fn remote_pci(nvlink: &NvLink, link: c_uint) -> Result<PciInfo, Code> {
+    let addresses = nvlink.remote_pci.as_ref().ok_or(Code::NOT_SUPPORTED)?;
+    let address = addresses.get(link as usize).ok_or(Code::INVALID_ARGUMENT)?;
+    Ok(pci_info(address, nvlink.remote_pci_device_id, 0))
+}

@@ -1,0 +1,88 @@
+//! Names of emulated GPUs: a pure function of node, scenario and index, so that any test can know them beforehand.
+//!
+//! The rule, for those who must repeat it elsewhere: let `text` be `plimsoll-fake-nvml/1`, the node, the scenario's name
+//! and the index in decimal digits, joined by one zero byte each. The upper half of the UUID is the 64-bit FNV-1a hash of
+//! `text`, the lower half that of `text` followed by a zero byte and `low`. The version nibble is then set to 8 (a layout
+//! of one's own, RFC 9562) and the variant bits to `10`.
+
+/// The UUID of one emulated GPU, in NVML's spelling: `GPU-` and 36 characters.
+///
+/// `node` is the value of `PLIMSOLL_FAKE_NVML_NODE` (the empty string where it is not set), `scenario` the `name` in the
+/// scenario file. Two nodes that play the same scenario thus have different GPUs.
+///
+/// ```
+/// let first = plimsoll_fake_nvml::gpu_uuid("node-a", "hgx-h100-8", 0);
+/// assert!(first.starts_with("GPU-") && first.len() == 40);
+/// assert_ne!(first, plimsoll_fake_nvml::gpu_uuid("node-b", "hgx-h100-8", 0));
+/// ```
+#[must_use]
+pub fn gpu_uuid(node: &str, scenario: &str, index: usize) -> String {
+    let text = identity_text(node, scenario, index);
+    let high = (fnv1a(text.as_bytes()) & !0xf000) | 0x8000;
+    let low = (fnv1a(format!("{text}\0low").as_bytes()) & !(0b11 << 62)) | (0b10 << 62);
+    format!(
+        "GPU-{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        high >> 32,
+        (high >> 16) & 0xffff,
+        high & 0xffff,
+        low >> 48,
+        low & 0xffff_ffff_ffff
+    )
+}
+
+/// The serial number of one emulated GPU: 13 decimal digits, the first of them 1.
+#[must_use]
+pub fn gpu_serial(node: &str, scenario: &str, index: usize) -> String {
+    let text = format!("{}\0serial", identity_text(node, scenario, index));
+    format!("1{:012}", fnv1a(text.as_bytes()) % 1_000_000_000_000)
+}
+
+fn identity_text(node: &str, scenario: &str, index: usize) -> String {
+    format!("plimsoll-fake-nvml/1\0{node}\0{scenario}\0{index}")
+}
+
+/// FNV-1a with 64 bits: short, stable over releases and machines, and good enough where nobody attacks.
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn uuids_are_stable() {
+        // Journals and dashboards of other packages' tests may hold these: a change of the rule must be noticed.
+        assert_eq!(gpu_uuid("", "hgx-h100-8", 0), gpu_uuid("", "hgx-h100-8", 0));
+        assert_eq!(gpu_uuid("", "", 0).len(), 40);
+        assert_eq!(&gpu_uuid("a", "b", 1)[18..19], "8");
+    }
+
+    #[test]
+    fn names_differ_by_node_scenario_and_index() {
+        let mut uuids = BTreeSet::new();
+        let mut serials = BTreeSet::new();
+        for node in ["", "a", "b", "node-1", "node-11"] {
+            for scenario in ["hgx-h100-8", "gb200-tray"] {
+                for index in 0..72 {
+                    uuids.insert(gpu_uuid(node, scenario, index));
+                    serials.insert(gpu_serial(node, scenario, index));
+                }
+            }
+        }
+        assert_eq!(uuids.len(), 5 * 2 * 72);
+        assert_eq!(serials.len(), 5 * 2 * 72);
+        assert!(serials.iter().all(|serial| serial.len() == 13));
+    }
+
+    #[test]
+    fn fnv1a_has_the_published_values() {
+        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+}
