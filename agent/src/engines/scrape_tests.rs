@@ -1,0 +1,329 @@
+//! The scraper against small servers on loopback, each answering by a script.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use plimsoll_common::{
+    engine::{EngineKind, Role},
+    ids::EngineId,
+    wire::EngineState,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::mpsc,
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use super::{EngineReading, PageError, ScrapeError, ScrapeOptions, fixtures, spawn_scraper};
+use crate::{config::Endpoint, exposition::Limits};
+
+/// What a server does with a request.
+enum Reply {
+    /// These bytes, then the connection stays open.
+    Send(Vec<u8>),
+    /// These bytes, then the connection is closed.
+    SendAndClose(Vec<u8>),
+    /// Nothing at all.
+    Silence,
+}
+
+/// A server and what it saw.
+struct Server {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// Serves `reply(number of the request, its path)` on the listener.
+fn serve(listener: TcpListener, reply: impl Fn(usize, &str) -> Reply + Send + Sync + 'static) -> Server {
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let (counted, reply, requests) = (connections.clone(), Arc::new(reply), Arc::new(AtomicUsize::new(0)));
+    let task = tokio::spawn(async move {
+        let mut clients = tokio::task::JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            clients.spawn(talk(stream, reply.clone(), requests.clone()));
+        }
+    });
+    Server { address, connections, _task: AbortOnDropHandle::new(task) }
+}
+
+async fn talk(mut stream: TcpStream, reply: Arc<impl Fn(usize, &str) -> Reply>, requests: Arc<AtomicUsize>) {
+    loop {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read_u8().await {
+                Ok(byte) => head.push(byte),
+                Err(_) => return,
+            }
+        }
+        let head = String::from_utf8(head).unwrap();
+        assert!(head.contains("version=0.0.4"), "{head}");
+        let path = head.split(' ').nth(1).unwrap();
+        match reply(requests.fetch_add(1, Ordering::SeqCst), path) {
+            Reply::Send(bytes) => drop(stream.write_all(&bytes).await),
+            Reply::SendAndClose(bytes) => {
+                drop(stream.write_all(&bytes).await);
+                return;
+            }
+            Reply::Silence => std::future::pending().await,
+        }
+    }
+}
+
+async fn bound() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
+fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let mut bytes =
+        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n", body.len()).into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+fn ok(body: &[u8]) -> Vec<u8> {
+    answer("200 OK", "content-type: text/plain; version=1.0.0; charset=utf-8\r\n", body)
+}
+
+fn not_found() -> Reply {
+    Reply::Send(answer("404 Not Found", "", b"{}"))
+}
+
+fn small_page(tokens: usize) -> Vec<u8> {
+    ok(format!("vllm:num_requests_running 0\nvllm:generation_tokens_total {tokens}\n").as_bytes())
+}
+
+fn options() -> ScrapeOptions {
+    ScrapeOptions {
+        interval: Duration::from_millis(2),
+        longest_interval: Duration::from_millis(2),
+        connect_timeout: Duration::from_secs(60),
+        timeout: Duration::from_secs(60),
+        limits: Limits { page_bytes: 100_000, ..Limits::default() },
+    }
+}
+
+/// A scraper under way.
+struct Scraping {
+    readings: mpsc::Receiver<EngineReading>,
+    cancel: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Scraping {
+    fn of(url: &str, options: ScrapeOptions) -> Self {
+        let endpoint = Endpoint {
+            id: EngineId::parse("engine").unwrap(),
+            url: url.to_owned(),
+            metrics_path: "/metrics".to_owned(),
+            kind: EngineKind::Vllm,
+            model: None,
+            pool: None,
+            role: Role::Aggregated,
+            replica: None,
+            gpus: Vec::new(),
+        };
+        let (tx, readings) = mpsc::channel(1);
+        let cancel = CancellationToken::new();
+        let task = spawn_scraper(3, endpoint, options, tx, cancel.clone());
+        Self { readings, cancel, task }
+    }
+
+    fn at(address: SocketAddr) -> Self {
+        Self::of(&format!("http://{address}"), options())
+    }
+
+    async fn next(&mut self) -> EngineReading {
+        let reading = self.readings.recv().await.expect("the scraper runs");
+        assert_eq!(reading.engine, 3);
+        reading
+    }
+
+    async fn error(&mut self) -> ScrapeError {
+        self.next().await.outcome.expect_err("the scrape fails")
+    }
+}
+
+/// The error of a first scrape that is answered with `reply`.
+async fn error_of(reply: impl Fn(usize, &str) -> Reply + Send + Sync + 'static) -> ScrapeError {
+    let server = serve(bound().await, reply);
+    Scraping::at(server.address).error().await
+}
+
+#[tokio::test]
+async fn pages_come_over_one_connection_and_the_version_once() {
+    let (before, after) = (fixtures::bytes("abort_before.prom"), fixtures::bytes("abort_after0.prom"));
+    let versions = Arc::new(AtomicUsize::new(0));
+    let asked = versions.clone();
+    let server = serve(bound().await, move |n, path| match path {
+        "/metrics" => Reply::Send(ok(if n == 0 { &before } else { &after })),
+        "/version" => {
+            asked.fetch_add(1, Ordering::SeqCst);
+            Reply::Send(ok(br#"{"version":"0.32.0"}"#))
+        }
+        _ => not_found(),
+    });
+    let mut scraping = Scraping::at(server.address);
+    let first = scraping.next().await;
+    assert_eq!(first.state(), EngineState::Ready);
+    let first = first.outcome.unwrap();
+    assert_eq!(first.identity.version.as_deref(), Some("0.32.0"));
+    assert_eq!(first.identity.model.unwrap().as_str(), "tiny-llama");
+    assert_eq!((first.gauges.running, first.delta.arrived), (Some(3), Some(0)));
+    for _ in 0..3 {
+        let later = scraping.next().await.outcome.unwrap();
+        assert_eq!((later.gauges.running, later.delta.arrived), (Some(0), Some(0)));
+        assert_eq!(later.identity.version.as_deref(), Some("0.32.0"));
+    }
+    assert_eq!(versions.load(Ordering::SeqCst), 1);
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+    scraping.cancel.cancel();
+    scraping.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn slow_readers_lose_nothing() {
+    let server = serve(bound().await, |n, path| match path {
+        "/metrics" => Reply::Send(small_page(n)),
+        _ => not_found(),
+    });
+    let mut scraping = Scraping::at(server.address);
+    let mut tokens = 0;
+    for _ in 0..20 {
+        tokens += scraping.next().await.outcome.unwrap().delta.generation_tokens.unwrap();
+    }
+    // The requests are numbered from 0 and each page tells its number; one /version and one reconnect lie between.
+    assert!(tokens >= 19, "{tokens}");
+    drop(scraping.readings);
+    scraping.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn one_redirect_within_the_host_is_followed_and_remembered() {
+    let paths = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = paths.clone();
+    let server = serve(bound().await, move |_, path| {
+        seen.lock().unwrap().push(path.to_owned());
+        match path {
+            "/metrics" => Reply::Send(answer("307 Temporary Redirect", "location: /metrics/\r\n", b"")),
+            "/metrics/" => Reply::Send(small_page(1)),
+            _ => Reply::Send(ok(b"{}")),
+        }
+    });
+    let mut scraping = Scraping::at(server.address);
+    for _ in 0..2 {
+        assert!(scraping.next().await.outcome.is_ok());
+    }
+    scraping.cancel.cancel();
+    scraping.task.await.unwrap();
+    let paths = paths.lock().unwrap();
+    assert_eq!(paths.iter().filter(|path| *path == "/metrics").count(), 1, "{paths:?}");
+}
+
+#[tokio::test]
+async fn other_redirects_are_refused() {
+    for to in ["http://192.0.2.1/metrics", "/metrics", "https://127.0.0.1/"] {
+        let headers = format!("location: {to}\r\n");
+        let error = error_of(move |_, _| Reply::Send(answer("302 Found", &headers, b""))).await;
+        assert!(matches!(error, ScrapeError::Redirect { .. }), "{to}: {error}");
+    }
+    let error = error_of(|_, _| Reply::Send(answer("304 Not Modified", "", b""))).await;
+    assert!(matches!(error, ScrapeError::Redirect { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn answers_are_bounded_while_they_are_read() {
+    let told = error_of(|_, _| Reply::Send(answer("200 OK", "", &vec![b'#'; 200_000]))).await;
+    assert_eq!(told, ScrapeError::TooLarge { limit: 100_000 });
+    let chunk = format!("{:x}\r\n{}\r\n", 60_000, "#".repeat(60_000));
+    let endless = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunk}{chunk}{chunk}");
+    let untold = error_of(move |_, _| Reply::Send(endless.clone().into_bytes())).await;
+    assert_eq!(untold, ScrapeError::TooLarge { limit: 100_000 });
+}
+
+#[tokio::test]
+async fn answers_cut_off_are_no_pages() {
+    let whole = ok(&fixtures::bytes("before.prom"));
+    let half = whole[..whole.len() / 2].to_vec();
+    let error = error_of(move |_, _| Reply::SendAndClose(half.clone())).await;
+    assert!(matches!(error, ScrapeError::Broken { .. }), "{error}");
+    let error = error_of(|_, _| Reply::SendAndClose(Vec::new())).await;
+    assert!(matches!(error, ScrapeError::Broken { .. }), "{error}");
+    let error = error_of(|_, _| Reply::SendAndClose(b"SSH-2.0-OpenSSH\r\n".to_vec())).await;
+    assert!(matches!(error, ScrapeError::Broken { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn statuses_and_strange_pages_are_told_apart() {
+    let error = error_of(|_, _| not_found()).await;
+    assert_eq!(error, ScrapeError::Status { status: 404, path: "/metrics".to_owned() });
+    let error = error_of(|_, _| Reply::Send(ok(b"<html></html>"))).await;
+    assert!(matches!(error, ScrapeError::Page(PageError::Unparsable(_))), "{error}");
+    let server = serve(bound().await, |_, _| Reply::Send(ok(b"node_load1 0.5\n")));
+    let reading = Scraping::at(server.address).next().await;
+    assert_eq!(reading.state(), EngineState::Unrecognised);
+}
+
+#[tokio::test]
+async fn a_bad_url_is_told_with_every_reading() {
+    let mut scraping = Scraping::of("https://127.0.0.1:1", options());
+    for _ in 0..2 {
+        let error = scraping.error().await;
+        assert!(matches!(error, ScrapeError::Url { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn connections_closed_between_scrapes_are_no_failures() {
+    let server = serve(bound().await, |n, path| match path {
+        "/metrics" => Reply::SendAndClose(small_page(n)),
+        _ => Reply::SendAndClose(answer("404 Not Found", "", b"")),
+    });
+    let mut scraping = Scraping::at(server.address);
+    for _ in 0..5 {
+        assert!(scraping.next().await.outcome.is_ok());
+    }
+    assert!(server.connections.load(Ordering::SeqCst) >= 5);
+}
+
+#[tokio::test]
+async fn an_engine_that_starts_while_watched_is_counted_from_zero() {
+    // Bound but not listening: the port is ours, and it refuses.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    let mut scraping = Scraping::at(address);
+    let error = scraping.error().await;
+    assert_eq!(error, ScrapeError::Refused(address.to_string()));
+    let _server = serve(socket.listen(8).unwrap(), |_, path| match path {
+        "/metrics" => Reply::Send(small_page(70)),
+        _ => not_found(),
+    });
+    let update = loop {
+        if let Ok(update) = scraping.next().await.outcome {
+            break update;
+        }
+    };
+    assert_eq!((update.delta.generation_tokens, update.delta.resets), (Some(70), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_server_times_out_and_is_asked_again() {
+    let server = serve(bound().await, |_, _| Reply::Silence);
+    let mut scraping = Scraping::at(server.address);
+    for _ in 0..2 {
+        let reading = scraping.next().await;
+        assert_eq!(reading.state(), EngineState::Unreachable);
+        assert!(matches!(reading.outcome, Err(ScrapeError::Timeout { .. })));
+        assert!(reading.took >= Duration::from_secs(60));
+    }
+}

@@ -1,0 +1,151 @@
+//! What one look at an engine gives.
+
+use std::time::Duration;
+
+use plimsoll_common::{
+    engine::DistributionKind, histogram::BucketLayout, ids::ModelName, units::Ratio, wire::EngineState,
+};
+use tokio::time::Instant;
+
+use super::{
+    client::ScrapeError,
+    page::{Counter, PageError},
+};
+use crate::exposition::LineError;
+
+/// One scrape of one engine.
+#[derive(Debug)]
+pub struct EngineReading {
+    /// The engine's row in the list of endpoints.
+    pub engine: usize,
+    /// When the page had been read.
+    pub taken: Instant,
+    /// How long the request for the page took, the connection's set-up included.
+    pub took: Duration,
+    /// What the page told, or why there is none.
+    pub outcome: Result<EngineUpdate, ScrapeError>,
+}
+
+impl EngineReading {
+    /// The engine's state as this scrape shows it.
+    #[must_use]
+    pub const fn state(&self) -> EngineState {
+        match &self.outcome {
+            Ok(_) => EngineState::Ready,
+            Err(ScrapeError::Page(PageError::Unrecognised { .. } | PageError::Unparsable(_))) => {
+                EngineState::Unrecognised
+            }
+            Err(_) => EngineState::Unreachable,
+        }
+    }
+}
+
+/// What an engine's page tells, compared with the page before.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineUpdate {
+    /// What the engine says it is.
+    pub identity: EngineIdentity,
+    /// How it is now.
+    pub gauges: EngineGauges,
+    /// What its counters gained.
+    pub delta: EngineDelta,
+    /// How well the page could be read.
+    pub quality: PageQuality,
+}
+
+/// What an engine says it is. `None`: its pages do not tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineIdentity {
+    /// The served model.
+    pub model: Option<ModelName>,
+    /// The engine software's version, such as `0.32.0`.
+    pub version: Option<String>,
+    /// How many tokens its KV cache holds, over all data-parallel engines of the page.
+    pub kv_capacity_tokens: Option<u64>,
+}
+
+/// An engine's gauges, over all data-parallel engines of the page. `None`: the page does not tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct EngineGauges {
+    /// Requests in the running batches.
+    pub running: Option<u64>,
+    /// Requests that wait to be scheduled.
+    pub waiting: Option<u64>,
+    /// KV-cache utilization, the engines weighted by their capacity.
+    pub kv_usage: Option<Ratio>,
+}
+
+/// What an engine's counters gained since the page before. `None`: the page does not tell.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EngineDelta {
+    /// Requests that arrived: an estimate whose running total never falls.
+    pub arrived: Option<u64>,
+    /// Prompt tokens processed.
+    pub prompt_tokens: Option<u64>,
+    /// Tokens generated.
+    pub generation_tokens: Option<u64>,
+    /// Prompt tokens looked up in the prefix cache.
+    pub prefix_queries: Option<u64>,
+    /// Prompt tokens found in the prefix cache.
+    pub prefix_hits: Option<u64>,
+    /// Preemptions.
+    pub preemptions: Option<u64>,
+    /// Requests finished by a stop token or string.
+    pub finished_stop: Option<u64>,
+    /// Requests finished by their length limit.
+    pub finished_length: Option<u64>,
+    /// Requests aborted by their client, as far as the engine counts them.
+    pub aborted: Option<u64>,
+    /// Requests that ended any other way.
+    pub errored: Option<u64>,
+    /// How often the counters were seen to start again: 0 or 1.
+    pub resets: u64,
+    /// Distributions that gained samples, by kind.
+    pub histograms: Vec<HistogramDelta>,
+}
+
+impl EngineDelta {
+    pub(super) const fn set(&mut self, counter: Counter, gained: u64) {
+        let slot = match counter {
+            Counter::PromptTokens => &mut self.prompt_tokens,
+            Counter::GenerationTokens => &mut self.generation_tokens,
+            Counter::PrefixQueries => &mut self.prefix_queries,
+            Counter::PrefixHits => &mut self.prefix_hits,
+            Counter::Preemptions => &mut self.preemptions,
+            Counter::FinishedStop => &mut self.finished_stop,
+            Counter::FinishedLength => &mut self.finished_length,
+            Counter::Aborted => &mut self.aborted,
+            Counter::Errored => &mut self.errored,
+            // Only an ingredient of `arrived`.
+            Counter::HttpEnded => return,
+        };
+        *slot = Some(gained);
+    }
+}
+
+/// What one bucketed distribution gained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistogramDelta {
+    /// What is distributed.
+    pub kind: DistributionKind,
+    /// The engine's own buckets.
+    pub layout: BucketLayout,
+    /// `(bucket, samples)`, buckets rising, samples at least 1; not cumulative.
+    pub buckets: Vec<(usize, u64)>,
+    /// The growth of the sum in whole units (microseconds or tokens).
+    pub sum: u64,
+}
+
+/// How well a page could be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PageQuality {
+    /// Malformed lines, skipped.
+    pub malformed_lines: u64,
+    /// The first of them.
+    pub first_malformed: Option<LineError>,
+    /// Well-formed samples that were left out because a limit was reached.
+    pub dropped_samples: u64,
+    /// Histogram series whose buckets, count and sum contradict each other. Their gain is not lost: it comes with the
+    /// next page on which they agree.
+    pub torn_series: u64,
+}
