@@ -1,9 +1,11 @@
 //! Names of emulated GPUs: a pure function of node, scenario and index, so that any test can know them beforehand.
 //!
 //! The rule, for those who must repeat it elsewhere: let `text` be `plimsoll-fake-nvml/1`, the node, the scenario's name
-//! and the index in decimal digits, joined by one zero byte each. The upper half of the UUID is the 64-bit FNV-1a hash of
-//! `text`, the lower half that of `text` followed by a zero byte and `low`. The version nibble is then set to 8 (a layout
-//! of one's own, RFC 9562) and the variant bits to `10`.
+//! and the index in decimal digits, joined by one zero byte each. The upper half of the UUID is the hash of `text`, the
+//! lower half that of `text` followed by a zero byte and `low`; the hash is 64-bit FNV-1a, then one step of SplitMix64. The
+//! version nibble is then set to 8 (a layout of one's own, RFC 9562) and the variant bits to `10`.
+
+use crate::scenario::splitmix;
 
 /// The UUID of one emulated GPU, in NVML's spelling: `GPU-` and 36 characters.
 ///
@@ -18,8 +20,8 @@
 #[must_use]
 pub fn gpu_uuid(node: &str, scenario: &str, index: usize) -> String {
     let text = identity_text(node, scenario, index);
-    let high = (fnv1a(text.as_bytes()) & !0xf000) | 0x8000;
-    let low = (fnv1a(format!("{text}\0low").as_bytes()) & !(0b11 << 62)) | (0b10 << 62);
+    let high = (hash(&text) & !0xf000) | 0x8000;
+    let low = (hash(&format!("{text}\0low")) & !(0b11 << 62)) | (0b10 << 62);
     format!(
         "GPU-{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
         high >> 32,
@@ -34,11 +36,16 @@ pub fn gpu_uuid(node: &str, scenario: &str, index: usize) -> String {
 #[must_use]
 pub fn gpu_serial(node: &str, scenario: &str, index: usize) -> String {
     let text = format!("{}\0serial", identity_text(node, scenario, index));
-    format!("1{:012}", fnv1a(text.as_bytes()) % 1_000_000_000_000)
+    format!("1{:012}", hash(&text) % 1_000_000_000_000)
 }
 
 fn identity_text(node: &str, scenario: &str, index: usize) -> String {
     format!("plimsoll-fake-nvml/1\0{node}\0{scenario}\0{index}")
+}
+
+/// FNV-1a leaves texts that differ in their last letter alike; the step of SplitMix64 spreads the difference.
+fn hash(text: &str) -> u64 {
+    splitmix(fnv1a(text.as_bytes()))
 }
 
 /// FNV-1a with 64 bits: short, stable over releases and machines, and good enough where nobody attacks.
@@ -57,7 +64,8 @@ mod tests {
     #[test]
     fn uuids_are_stable() {
         // Journals and dashboards of other packages' tests may hold these: a change of the rule must be noticed.
-        assert_eq!(gpu_uuid("", "hgx-h100-8", 0), gpu_uuid("", "hgx-h100-8", 0));
+        assert_eq!(gpu_uuid("node-a", "hgx-h100-8", 0), "GPU-52b82fca-6811-8c38-b637-9224565c90f6");
+        assert_eq!(gpu_serial("node-a", "hgx-h100-8", 0), "1427384491808");
         assert_eq!(gpu_uuid("", "", 0).len(), 40);
         assert_eq!(&gpu_uuid("a", "b", 1)[18..19], "8");
     }

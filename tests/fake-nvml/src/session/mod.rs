@@ -23,7 +23,7 @@ use crate::identity::{gpu_serial, gpu_uuid};
 use crate::scenario::Scenario;
 use crate::state::Counters;
 
-/// What outlives a session: as on real hardware, counters go on when a client shuts NVML down and comes back.
+/// What outlives a session: as on real hardware, counters go on when a client shuts NVML down, unloads it and comes back.
 #[derive(Debug)]
 struct Library {
     users: usize,
