@@ -65,6 +65,10 @@ pub struct Args {
     #[arg(long)]
     pub no_enable_prefix_caching: bool,
 
+    /// Tell in each answer's usage how many prompt tokens the prefix cache held
+    #[arg(long)]
+    pub enable_prompt_tokens_details: bool,
+
     /// Share of answers that end with "stop" before max_tokens, 0 to 1. Which ones and where depends on prompt,
     /// max_tokens and --seed alone
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]

@@ -32,6 +32,8 @@ pub struct Config {
     pub num_gpu_blocks_override: bool,
     /// Whether prompts are remembered.
     pub prefix_caching: bool,
+    /// Whether answers tell of prefix-cache hits.
+    pub prompt_tokens_details: bool,
     /// Share of answers that end early, 0 to 1.
     pub stop_fraction: f64,
     /// Seed of all that is drawn.
@@ -136,6 +138,7 @@ impl Config {
             num_gpu_blocks,
             num_gpu_blocks_override: args.num_gpu_blocks.is_some(),
             prefix_caching: !args.no_enable_prefix_caching,
+            prompt_tokens_details: args.enable_prompt_tokens_details,
             stop_fraction: args.stop_fraction,
             seed: args.seed,
             startup_delay: Duration::from_secs_f64(args.startup_delay),

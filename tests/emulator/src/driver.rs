@@ -164,8 +164,8 @@ struct Driver {
     prefix: PrefixCache,
     log: Option<RequestLog>,
     next_id: u64,
-    /// Requests that the step being applied finished, and their tokens; reused.
-    ended: Vec<(Live, u32)>,
+    /// Requests that the step being applied finished, and what their clients will hear; reused.
+    ended: Vec<(Live, Progress)>,
 }
 
 impl Driver {
@@ -182,6 +182,10 @@ impl Driver {
     fn turn(&mut self) -> bool {
         while let Ok(command) = self.commands.try_recv() {
             self.handle(command);
+        }
+        // Checked after every command taken: the flag is set before the wake-up is sent, so none is slept through.
+        if self.stopping() {
+            return false;
         }
         self.sweep_disconnected();
         let Some(iteration) = self.engine.start_iteration(self.shared.clock.now()) else {
@@ -273,16 +277,22 @@ impl Driver {
         for facts in step.finished {
             if let Some(live) = live.remove(&facts.id) {
                 write_log(log, shared, model, &live, facts, live.reason);
-                ended.push((live, facts.emitted_tokens));
+                let (tokens, cached_tokens) = (facts.emitted_tokens, facts.cached_tokens);
+                let progress = Progress { tokens, cached_tokens, finished: Some(live.reason) };
+                ended.push((live, progress));
             }
         }
         for token in step.tokens {
             if let Some(live) = live.get(&token.id) {
-                live.progress.send_modify(|progress| progress.tokens = token.index);
+                live.progress.send_replace(Progress {
+                    tokens: token.index,
+                    cached_tokens: token.cached_tokens,
+                    finished: None,
+                });
             }
         }
-        for (live, tokens) in ended.drain(..) {
-            live.progress.send_replace(Progress { tokens, finished: Some(live.reason) });
+        for (live, progress) in ended.drain(..) {
+            live.progress.send_replace(progress);
         }
     }
 

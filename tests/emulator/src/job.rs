@@ -37,6 +37,8 @@ pub(crate) enum FinishReason {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
     pub(crate) tokens: u32,
+    /// Prompt tokens that the prefix cache held; known with the first token.
+    pub(crate) cached_tokens: u32,
     pub(crate) finished: Option<FinishReason>,
 }
 

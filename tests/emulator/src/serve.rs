@@ -103,6 +103,10 @@ impl Emulator {
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let drain = config.drain;
+    if let Some(path) = &config.address_file {
+        // The address of a former run must not be taken for this one's.
+        let _ = tokio::fs::remove_file(path).await;
+    }
     tokio::select! {
         () = tokio::time::sleep(config.startup_delay) => {}
         () = signals.next() => return Ok(()),

@@ -6,11 +6,11 @@ use axum::{
     Json,
     body::Bytes,
     extract::{State, rejection::BytesRejection},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response},
 };
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     api::{
@@ -21,7 +21,7 @@ use crate::{
         types::{Common, CompletionRequest},
     },
     config::Config,
-    job::{FinishReason, Job, Progress},
+    job::{FinishReason, Job},
     words::{self, mix, unit_interval},
 };
 
@@ -30,15 +30,15 @@ const DEFAULT_COMPLETION_TOKENS: u32 = 16;
 
 type Body = Result<Bytes, BytesRejection>;
 
-pub(crate) async fn completions(State(api): State<Api>, body: Body) -> Response {
-    answer(api, Flavour::Completion, body).await.unwrap_or_else(|error| error.into_response())
+pub(crate) async fn completions(State(api): State<Api>, headers: HeaderMap, body: Body) -> Response {
+    answer(api, Flavour::Completion, &headers, body).await.unwrap_or_else(|error| error.into_response())
 }
 
-pub(crate) async fn chat_completions(State(api): State<Api>, body: Body) -> Response {
-    answer(api, Flavour::Chat, body).await.unwrap_or_else(|error| error.into_response())
+pub(crate) async fn chat_completions(State(api): State<Api>, headers: HeaderMap, body: Body) -> Response {
+    answer(api, Flavour::Chat, &headers, body).await.unwrap_or_else(|error| error.into_response())
 }
 
-async fn answer(api: Api, flavour: Flavour, body: Body) -> Result<Response, ApiError> {
+async fn answer(api: Api, flavour: Flavour, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
     if api.is_draining() {
         return Err(ApiError::Unavailable("the engine is shutting down: try another replica".to_owned()));
     }
@@ -50,7 +50,7 @@ async fn answer(api: Api, flavour: Flavour, body: Body) -> Result<Response, ApiE
     let common: Common = parse(&body)?;
     check(&common, &api.config)?;
     let counted = count(&body, flavour, &api.config)?;
-    let (job, dice) = job(api.name_request(flavour), &common, &counted, flavour, &api.config)?;
+    let (job, dice) = job(api.name_request(flavour, headers), &common, &counted, flavour, &api.config)?;
     let prompt_tokens = job.prompt_tokens;
     let id = job.name.clone();
     let ticket = api.driver.submit(job).await?;
@@ -60,6 +60,7 @@ async fn answer(api: Api, flavour: Flavour, body: Body) -> Result<Response, ApiE
         model: api.config.model.clone(),
         flavour,
         prompt_tokens,
+        tells_cached: api.config.prompt_tokens_details,
         dice,
         progress: ticket.progress,
         in_flight,
@@ -158,9 +159,9 @@ fn stop_at(dice: u64, max_tokens: u32, least: u32, config: &Config) -> u32 {
 /// Waits for the last token and answers in one piece.
 async fn whole(mut answer: Answer) -> Result<Response, ApiError> {
     let progress = answer.progress.wait_for(|progress| progress.finished.is_some()).await;
-    let Progress { tokens, finished } =
-        progress.map_err(|_| ApiError::EngineStopped).map(|progress| *progress)?;
-    let reason = finished.unwrap_or(FinishReason::Length);
+    let progress = progress.map_err(|_| ApiError::EngineStopped).map(|progress| *progress)?;
+    let tokens = progress.tokens;
+    let reason = progress.finished.unwrap_or(FinishReason::Length);
     let text = words::text(answer.dice, 0, tokens);
     let choice = match answer.flavour {
         Flavour::Completion => json!({
@@ -173,16 +174,7 @@ async fn whole(mut answer: Answer) -> Result<Response, ApiError> {
     };
     let body = json!({
         "id": answer.id, "object": answer.flavour.object(), "created": answer.created, "model": answer.model,
-        "choices": [choice], "usage": usage(answer.prompt_tokens, tokens),
+        "choices": [choice], "usage": answer.usage(progress),
     });
     Ok(Json(body).into_response())
-}
-
-pub(crate) fn usage(prompt_tokens: u32, completion_tokens: u32) -> Value {
-    json!({
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": completion_tokens,
-        "total_tokens": u64::from(prompt_tokens) + u64::from(completion_tokens),
-        "prompt_tokens_details": null,
-    })
 }

@@ -8,7 +8,7 @@ use std::sync::{
 use axum::{
     Json, Router,
     extract::DefaultBodyLimit,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware,
     response::{IntoResponse as _, Response},
     routing::{get, post},
@@ -31,6 +31,9 @@ use stream::Flavour;
 
 /// Largest request body, bytes: a prompt of a few million tokens as ids.
 const LARGEST_BODY: usize = 32 << 20;
+
+/// Longest request name that is taken from a client, bytes.
+const LONGEST_NAME: usize = 128;
 
 /// What every handler has.
 #[derive(Clone, Debug)]
@@ -71,8 +74,12 @@ impl Api {
         let _ = in_flight.wait_for(|count| *count == 0).await;
     }
 
-    /// A name that no other request has here.
-    fn name_request(&self, flavour: Flavour) -> String {
+    /// The client's own name for a request, if it gives a short one, or one that no other request has here.
+    fn name_request(&self, flavour: Flavour, headers: &HeaderMap) -> String {
+        let given = headers.get("x-request-id").and_then(|name| name.to_str().ok());
+        if let Some(name) = given.filter(|name| (1..=LONGEST_NAME).contains(&name.len())) {
+            return format!("{}-{name}", flavour.id_prefix());
+        }
         let serial = self.named.fetch_add(1, Ordering::Relaxed);
         format!("{}-{:016x}", flavour.id_prefix(), mix(self.config.seed ^ mix(serial)))
     }

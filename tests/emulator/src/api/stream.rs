@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{
-    api::{InFlight, generate::usage},
+    api::InFlight,
     job::{FinishReason, Progress},
     words,
 };
@@ -56,12 +56,26 @@ pub(crate) struct Answer {
     pub(crate) model: String,
     pub(crate) flavour: Flavour,
     pub(crate) prompt_tokens: u32,
+    /// Whether the usage tells of prefix-cache hits.
+    pub(crate) tells_cached: bool,
     /// What its words depend on.
     pub(crate) dice: u64,
     pub(crate) progress: watch::Receiver<Progress>,
     /// Counts the answer as in flight until it is dropped.
     #[expect(dead_code, reason = "held for its drop")]
     pub(crate) in_flight: InFlight,
+}
+
+impl Answer {
+    /// What it has cost so far.
+    pub(crate) fn usage(&self, progress: Progress) -> Value {
+        json!({
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": progress.tokens,
+            "total_tokens": u64::from(self.prompt_tokens) + u64::from(progress.tokens),
+            "prompt_tokens_details": self.tells_cached.then(|| json!({ "cached_tokens": progress.cached_tokens })),
+        })
+    }
 }
 
 /// Streams an answer: one event for each delivery of tokens, the usage if asked for, then `[DONE]`.
@@ -93,10 +107,11 @@ impl Events {
         }
         let sent = self.sent;
         let news = self.answer.progress.wait_for(|now| now.tokens > sent || now.finished.is_some()).await;
-        let Ok(Progress { tokens, finished }) = news.map(|news| *news) else {
+        let Ok(progress) = news.map(|news| *news) else {
             self.done = true;
             return Some(Err(io::Error::other("the engine stopped while it was answering")));
         };
+        let Progress { tokens, finished, .. } = progress;
         let mut out = String::new();
         if self.sent == 0 && self.answer.flavour == Flavour::Chat {
             let opening = json!({ "role": "assistant", "content": "" });
@@ -114,7 +129,7 @@ impl Events {
         if finished.is_some() {
             self.done = true;
             if self.include_usage {
-                self.event(&mut out, &json!([]), Some(usage(self.answer.prompt_tokens, tokens)));
+                self.event(&mut out, &json!([]), Some(self.answer.usage(progress)));
             }
             out.push_str("data: [DONE]\n\n");
         }

@@ -183,3 +183,19 @@ async fn the_other_endpoints_answer_as_vllm_does() {
     assert_eq!((status, body.as_str()), (StatusCode::NOT_FOUND, r#"{"detail":"Not Found"}"#));
     assert_eq!(harness.caller.get("/v1/completions").await.0, StatusCode::METHOD_NOT_ALLOWED);
 }
+
+#[tokio::test]
+async fn a_client_may_name_its_requests() {
+    let harness = client::start(&FAST).await;
+    let named = |name: &str| {
+        let request = hyper::Request::post(format!("http://{}/v1/completions", harness.emulator.address()))
+            .header("x-request-id", name)
+            .body(http_body_util::Full::new(hyper::body::Bytes::from(r#"{"prompt":"x"}"#)));
+        request.unwrap()
+    };
+    for (name, kept) in [("voyage-7", true), (&"x".repeat(500), false)] {
+        let response = harness.caller.request(named(name)).await;
+        let answer: Value = serde_json::from_str(&text(response).await.1).unwrap();
+        assert_eq!(answer["id"] == format!("cmpl-{name}"), kept);
+    }
+}

@@ -55,6 +55,10 @@ impl Caller {
         self.try_send(method, path, body).await.expect("an answer")
     }
 
+    pub(crate) async fn request(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
+        self.client.request(request).await.expect("an answer")
+    }
+
     pub(crate) async fn try_send(
         &self,
         method: Method,

@@ -77,10 +77,12 @@ async fn the_same_prompt_again_hits_the_prefix_cache() {
     for (options, hits) in
         [(vec!["--speed", "50"], 96.0), (vec!["--speed", "50", "--no-enable-prefix-caching"], 0.0)]
     {
+        let options = [&options[..], &["--enable-prompt-tokens-details"]].concat();
         let harness = client::start(&options).await;
-        for _ in 0..2 {
-            harness.caller.post("/v1/completions", &body).await;
-        }
+        harness.caller.post("/v1/completions", &body).await;
+        let (_, second) = harness.caller.post("/v1/completions", &body).await;
+        let told = second["usage"]["prompt_tokens_details"]["cached_tokens"].as_f64().unwrap();
+        assert!((told - hits).abs() < 1e-9);
         let page = harness.caller.page().await;
         assert!((page.value("vllm:prefix_cache_hits_total") - hits).abs() < 1e-9);
         let local = page.sum("vllm:prompt_tokens_by_source_total", &[("source", "local_compute")]).unwrap();
@@ -91,7 +93,7 @@ async fn the_same_prompt_again_hits_the_prefix_cache() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_finishes_what_is_in_flight_and_takes_nothing_new() {
     let harness = client::start(&["--speed", "0.5"]).await;
-    let body = json!({ "prompt": [1, 2, 3], "max_tokens": 40, "stream": true }).to_string();
+    let body = json!({ "prompt": [1, 2, 3], "max_tokens": 100, "stream": true }).to_string();
     let mut streamed = harness.caller.send(Method::POST, "/v1/completions", &body).await;
     assert!(streamed.frame().await.unwrap().is_ok());
     let caller = harness.caller.clone();
