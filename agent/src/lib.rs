@@ -1,5 +1,26 @@
 //! The Plimsoll agent: one per GPU node, samples GPUs and engines and reports to the planner.
+//!
+//! It only observes: it never writes to a GPU, an engine or the cluster. From the sources to the wire:
+//!
+//! * [`gpu`]: NVML on its own thread; [`engines`]: the engines' pages, one task each, through [`exposition`];
+//!   [`own`]: what the agent itself costs;
+//! * [`window`]: pure; turns samples into one report an interval;
+//! * [`reporter`]: the clock of the windows; [`uplink`]: spool and QUIC connection;
+//! * [`serve`]: the pages; [`app`]: all of it put together; [`config`]: what it is told.
 
+pub mod app;
+pub mod config;
+pub mod engines;
 pub mod exposition;
 pub mod gpu;
 pub mod own;
+pub mod reporter;
+pub mod serve;
+pub mod uplink;
+pub mod window;
+
+/// The wall clock as Unix milliseconds: for epochs and for people, never for durations.
+pub(crate) fn wall_clock_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

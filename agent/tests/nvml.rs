@@ -3,6 +3,8 @@
 //! That library learns from the environment which machine it shows, and a process can't change its environment safely. So
 //! every check that needs a scenario is an ignored test that its parent runs in a process of its own.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is the failure")]
+
 use std::{
     collections::BTreeSet,
     ffi::OsStr,

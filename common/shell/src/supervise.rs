@@ -40,7 +40,9 @@ impl Supervisor {
     /// # Errors
     /// When a task failed or ended unasked, or did not end in time.
     pub async fn run(mut self, drain: Duration) -> anyhow::Result<()> {
+        // Biased: a task that ends because of the shutdown must not be taken for one that ended unasked.
         let first = tokio::select! {
+            biased;
             () = self.cancel.cancelled() => None,
             ended = self.tasks.join_next() => ended.map(|ended| outcome(ended, false)),
         };
@@ -88,6 +90,21 @@ mod tests {
         supervisor.spawn("hasty", async { Ok(()) });
         let error = supervisor.run(Duration::from_secs(5)).await.unwrap_err();
         assert!(error.to_string().contains("'hasty'"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_ends_at_the_shutdown_was_asked_to() {
+        for _ in 0..50 {
+            let mut supervisor = Supervisor::new(CancellationToken::new());
+            let cancel = supervisor.cancel().clone();
+            supervisor.spawn("obedient", async move {
+                cancel.cancelled().await;
+                Ok(())
+            });
+            supervisor.cancel().cancel();
+            tokio::task::yield_now().await;
+            supervisor.run(Duration::from_secs(5)).await.unwrap();
+        }
     }
 
     #[tokio::test(start_paused = true)]

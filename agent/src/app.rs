@@ -1,0 +1,165 @@
+//! All parts put together: bind, spawn, supervise, drain.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::Context;
+use plimsoll_common::{
+    ids::{AgentEpoch, BootId},
+    wire::{Hello, SourceState},
+};
+use plimsoll_shell::{address, http, ready::Readiness, supervise::Supervisor};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Config,
+    engines::{self, EngineReading, ScrapeOptions},
+    gpu::{self, GpuOptions, GpuSnapshot, Stopped},
+    own::{OwnCost, OwnSampler},
+    reporter::{self, Reporter, SharedWindow},
+    serve::{self, Pages},
+    uplink::{self, LinkState, Spool, Uplink, UplinkStatus},
+    wall_clock_ms,
+    window::Window,
+};
+
+/// How many readings may wait for the window; scrapers wait when it is full.
+const READINGS: usize = 1024;
+/// How long a GPU call that does not return may hold up the end.
+const GPU_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Runs the agent until cancelled.
+///
+/// # Errors
+/// When a port can't be bound, certificates can't be read, or a part fails.
+pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
+    let epoch = AgentEpoch(wall_clock_ms());
+    let boot = boot_id(epoch)?;
+    let listener = TcpListener::bind(config.listen_http)
+        .await
+        .with_context(|| format!("listen-http: {} can't be bound", config.listen_http))?;
+    let bound = listener.local_addr()?;
+    let monitor = gpu::spawn(GpuOptions {
+        enabled: config.gpu,
+        library: config.nvml_library.clone(),
+        interval: config.gpu_interval,
+        seed: GpuOptions::seed_of(config.node.as_str()),
+    });
+    let own = OwnSampler::new();
+    let window = Window::new(&config.endpoints, own.host(), Instant::now(), wall_clock_ms());
+    let window: SharedWindow = Arc::new(Mutex::new(window));
+    let mut supervisor = Supervisor::new(cancel.clone());
+    let readings = spawn_scrapers(&config, &mut supervisor);
+    let uplink = spawn_uplink(&config, &boot, epoch, &mut supervisor)?;
+    let (readiness, [gpus_seen]) = Readiness::new(["gpu_source"]);
+    spawn_latch(&monitor, gpus_seen, &mut supervisor);
+    let (costs, costs_seen) = watch::channel(OwnCost::default());
+    let pages = Pages::new(
+        &config,
+        boot,
+        epoch,
+        Arc::clone(&window),
+        monitor.snapshots(),
+        uplink.clone(),
+        costs_seen,
+    );
+    let router = serve::router(pages).merge(http::probes(readiness));
+    supervisor.spawn("http", http::serve(listener, router, cancel.clone()));
+    let reporter = Reporter {
+        window,
+        readings,
+        gpus: monitor.snapshots(),
+        uplink,
+        own,
+        costs,
+        interval: config.report_interval,
+        epoch,
+    };
+    supervisor.spawn("reporter", reporter::run(reporter, cancel));
+    if let Some(path) = &config.address_file {
+        address::write(path, &BTreeMap::from([("http", bound)]))
+            .with_context(|| format!("address-file: {} can't be written", path.display()))?;
+    }
+    tracing::info!(node = %config.node, http = %bound, engines = config.endpoints.len(), "agent started");
+    let ended = supervisor.run(config.shutdown_timeout).await;
+    if monitor.stop(GPU_PATIENCE).await == Stopped::LeftBehind {
+        tracing::warn!("a call into the NVIDIA driver does not return; its thread ends with the process");
+    }
+    ended
+}
+
+/// One task an engine; what they read arrives in the channel.
+fn spawn_scrapers(config: &Config, supervisor: &mut Supervisor) -> mpsc::Receiver<EngineReading> {
+    let (sender, readings) = mpsc::channel(READINGS);
+    for (row, endpoint) in config.endpoints.iter().enumerate() {
+        let options = ScrapeOptions {
+            interval: config.scrape_interval,
+            timeout: config.scrape_timeout,
+            ..ScrapeOptions::default()
+        };
+        let (endpoint, sender, cancel) = (endpoint.clone(), sender.clone(), supervisor.cancel().clone());
+        supervisor.spawn("scraper", async move {
+            engines::run(row, endpoint, options, sender, cancel).await;
+            Ok(())
+        });
+    }
+    readings
+}
+
+fn spawn_uplink(
+    config: &Config,
+    boot: &BootId,
+    epoch: AgentEpoch,
+    supervisor: &mut Supervisor,
+) -> anyhow::Result<Option<Uplink>> {
+    let Some(planner) = config.planner.clone() else {
+        tracing::warn!("no planner is configured: the agent only serves its own pages");
+        return Ok(None);
+    };
+    let uplink = Uplink {
+        spool: Arc::new(Mutex::new(Spool::new(config.spool_bytes)?)),
+        ready: Arc::new(Notify::new()),
+        status: Arc::new(watch::Sender::new(UplinkStatus::new(LinkState::Connecting, Instant::now()))),
+        asked_interval: Arc::new(watch::Sender::new(None)),
+    };
+    let hello = Hello {
+        node: config.node.clone(),
+        boot: boot.clone(),
+        epoch,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        wall_ms: None,
+    };
+    supervisor.spawn("uplink", uplink::run(uplink.clone(), planner, hello, supervisor.cancel().clone()));
+    Ok(Some(uplink))
+}
+
+/// Ready once the GPU source has given its first answer, be it that there is no GPU.
+fn spawn_latch(monitor: &gpu::GpuMonitor, latch: plimsoll_shell::ready::Latch, supervisor: &mut Supervisor) {
+    let mut snapshots = monitor.snapshots();
+    let cancel = supervisor.cancel().clone();
+    supervisor.spawn("readiness", async move {
+        let answered =
+            |snapshot: &Arc<GpuSnapshot>| snapshot.calls > 0 || snapshot.source == SourceState::Unsupported;
+        tokio::select! {
+            seen = snapshots.wait_for(answered) => latch.set(seen.is_ok()),
+            () = cancel.cancelled() => (),
+        }
+        cancel.cancelled().await;
+        Ok(())
+    });
+}
+
+/// The kernel's boot id; on a system without one, this run's own.
+fn boot_id(epoch: AgentEpoch) -> anyhow::Result<BootId> {
+    let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    let parsed = read.and_then(|text| BootId::parse(text.trim()).ok());
+    Ok(parsed.map_or_else(|| BootId::parse(&format!("epoch-{}", epoch.0)), Ok)?)
+}

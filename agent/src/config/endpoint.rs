@@ -1,0 +1,147 @@
+//! One engine's metrics page, and what the page does not tell.
+
+use std::collections::BTreeSet;
+
+use plimsoll_common::{
+    engine::{EngineKind, Role},
+    ids::{EngineId, GpuUuid, ModelName, PoolName, ReplicaId},
+    wire::{MAX_ENGINES, MAX_GPUS},
+};
+use plimsoll_shell::config::Problems;
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+
+/// One engine to read, validated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its name on this node; defaults to the URL's `host:port`.
+    pub id: EngineId,
+    /// The server's root, such as `http://127.0.0.1:8000`, without a path.
+    pub url: String,
+    /// The path of the metrics page, `/metrics` by default.
+    pub metrics_path: String,
+    /// Which software serves there.
+    pub kind: EngineKind,
+    /// The model it serves; absent: what the page says.
+    pub model: Option<ModelName>,
+    /// The pool it belongs to; absent: planner-side default (model and role).
+    pub pool: Option<PoolName>,
+    /// Which part of a request it serves.
+    pub role: Role,
+    /// The replica it is, or is a part of (a replica may span nodes).
+    pub replica: Option<ReplicaId>,
+    /// The GPUs it runs on.
+    pub gpus: Vec<GpuUuid>,
+}
+
+/// One `[[endpoint]]` of the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct EndpointTable {
+    /// The server's root URL.
+    pub url: String,
+    /// Its name on this node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// `vllm`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<EngineKind>,
+    /// The path of the metrics page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_path: Option<String>,
+    /// The served model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The pool it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// `aggregated`, `prefill` or `decode`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// The replica it is, or is a part of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica: Option<String>,
+    /// UUIDs of the GPUs it runs on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<String>,
+}
+
+impl EndpointTable {
+    /// The keys of the table.
+    pub const KEYS: &'static [&'static str] =
+        &["url", "id", "kind", "metrics-path", "model", "pool", "role", "replica", "gpus"];
+}
+
+/// Checks the URLs of `--engine` and the `[[endpoint]]` tables together.
+pub(super) fn check_all(settings: &Settings, problems: &mut Problems) -> Vec<Endpoint> {
+    let bare =
+        settings.engine.iter().map(|url| EndpointTable { url: url.clone(), ..EndpointTable::default() });
+    let endpoints: Vec<Endpoint> =
+        settings.endpoint.iter().cloned().chain(bare).filter_map(|table| check(&table, problems)).collect();
+    if endpoints.len() > MAX_ENGINES {
+        problems.push(format!("endpoint: {} engines, a node has at most {MAX_ENGINES}", endpoints.len()));
+    }
+    let (mut ids, mut pages) = (BTreeSet::new(), BTreeSet::new());
+    for endpoint in &endpoints {
+        if !ids.insert(endpoint.id.clone()) {
+            problems.push(format!(
+                "endpoint: two engines are called '{}'; give each an id of its own",
+                endpoint.id
+            ));
+        }
+        if !pages.insert((&endpoint.url, &endpoint.metrics_path)) {
+            problems.push(format!("endpoint: {}{} is listed twice", endpoint.url, endpoint.metrics_path));
+        }
+    }
+    endpoints
+}
+
+fn check(table: &EndpointTable, problems: &mut Problems) -> Option<Endpoint> {
+    let url = table.url.trim_end_matches('/');
+    let place = |key: &str| format!("endpoint '{url}': {key}");
+    let host = problems.take("endpoint", host_of(url));
+    let metrics_path = table.metrics_path.clone().unwrap_or_else(|| "/metrics".to_owned());
+    if !metrics_path.starts_with('/') {
+        problems.push(format!("{}: '{metrics_path}' does not start with '/'", place("metrics-path")));
+    }
+    if table.gpus.len() > MAX_GPUS {
+        problems.push(format!("{}: {} GPUs, at most {MAX_GPUS}", place("gpus"), table.gpus.len()));
+    }
+    let id = table.id.as_deref().or(host);
+    let id = id.and_then(|id| problems.take(&place("id"), EngineId::parse(id)));
+    let model = table.model.as_deref().and_then(|m| problems.take(&place("model"), ModelName::parse(m)));
+    let pool = table.pool.as_deref().and_then(|p| problems.take(&place("pool"), PoolName::parse(p)));
+    let replica =
+        table.replica.as_deref().and_then(|r| problems.take(&place("replica"), ReplicaId::parse(r)));
+    let gpus = table.gpus.iter().filter_map(|g| problems.take(&place("gpus"), GpuUuid::parse(g))).collect();
+    Some(Endpoint {
+        id: id?,
+        url: url.to_owned(),
+        metrics_path,
+        kind: table.kind.unwrap_or(EngineKind::Vllm),
+        model,
+        pool,
+        role: table.role.unwrap_or_default(),
+        replica,
+        gpus,
+    })
+}
+
+/// The `host:port` of a plain root URL.
+fn host_of(url: &str) -> Result<&str, String> {
+    if url.is_empty() {
+        return Err("url is missing; write url = \"http://127.0.0.1:8000\"".to_owned());
+    }
+    if url.starts_with("https://") {
+        return Err(format!(
+            "'{url}': https is not spoken to engines yet; scrape the engine's own http port"
+        ));
+    }
+    let host = url.strip_prefix("http://").ok_or_else(|| format!("'{url}' does not start with http://"))?;
+    let valid = url.parse::<hyper::Uri>().is_ok_and(|uri| uri.host().is_some());
+    if host.contains(['/', '?', '#', '@']) || !valid {
+        return Err(format!("'{url}' is more than http://HOST:PORT; put the page's path into metrics-path"));
+    }
+    Ok(host)
+}

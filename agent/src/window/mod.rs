@@ -1,0 +1,115 @@
+//! Samples become windows: a pure accumulator between the sources and the report.
+//!
+//! Counters gained and distributions are summed over the window, gauges are the newest, and what the planner needs to
+//! read the columns stands in the inventory, which changes only when something on the node does.
+
+mod catalogue;
+mod engine;
+
+use std::time::Duration;
+
+use plimsoll_common::{
+    ids::Seq,
+    wire::{AgentCost, EngineColumns, GpuColumns, HistogramColumns, HostInfo, Inventory, Report},
+};
+use tokio::time::Instant;
+
+pub use self::engine::{Cumulative, Distribution, EngineView, Quality};
+use self::{catalogue::Catalogue, engine::EngineWindow};
+use crate::{
+    config::Endpoint,
+    engines::EngineReading,
+    gpu::{GpuReading, GpuSnapshot},
+};
+
+/// A closed window, ready to be sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Closed {
+    /// The inventory, where this report is the first of its generation.
+    pub inventory: Option<Inventory>,
+    /// The report.
+    pub report: Report,
+}
+
+/// The window that is being filled.
+#[derive(Debug)]
+pub struct Window {
+    begun: Instant,
+    begun_wall_ms: u64,
+    seq: Seq,
+    engines: Vec<EngineWindow>,
+    catalogue: Catalogue,
+}
+
+impl Window {
+    /// The first window of an agent epoch.
+    #[must_use]
+    pub fn new(endpoints: &[Endpoint], host: HostInfo, now: Instant, wall_ms: u64) -> Self {
+        Self {
+            begun: now,
+            begun_wall_ms: wall_ms,
+            seq: Seq(0).next(),
+            engines: endpoints.iter().map(|endpoint| EngineWindow::new(endpoint.clone(), now)).collect(),
+            catalogue: Catalogue::new(host),
+        }
+    }
+
+    /// Takes what one scrape of one engine told.
+    pub fn observe(&mut self, reading: EngineReading) {
+        if let Some(engine) = self.engines.get_mut(reading.engine) {
+            engine.observe(reading);
+        }
+    }
+
+    /// Ends the window at `now` and begins the next one.
+    pub fn close(&mut self, now: Instant, wall_ms: u64, gpus: &GpuSnapshot, cost: AgentCost) -> Closed {
+        let mut columns = EngineColumns::default();
+        let mut histograms = HistogramColumns::default();
+        for (row, engine) in self.engines.iter_mut().enumerate() {
+            engine.close(row, now, &mut self.catalogue, &mut columns, &mut histograms);
+        }
+        let engines = self.engines.iter().map(EngineWindow::info).collect();
+        let inventory = self.catalogue.settle(gpus, engines);
+        let report = Report {
+            seq: self.seq,
+            first: None,
+            generation: self.catalogue.generation(),
+            begin_ms: self.begun_wall_ms,
+            length_ms: millis(now.saturating_duration_since(self.begun)),
+            gpus: gpu_columns(&gpus.gpus),
+            engines: columns,
+            histograms,
+            cost,
+            gpu_source: u8::try_from(gpus.source.code()).unwrap_or(0),
+            leaving: false,
+        };
+        self.seq = self.seq.next();
+        self.begun = now;
+        self.begun_wall_ms = wall_ms;
+        Closed { inventory, report }
+    }
+
+    /// What the agent's own pages show of each engine.
+    #[must_use]
+    pub fn views(&self) -> Vec<EngineView> {
+        self.engines.iter().map(EngineWindow::view).collect()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn gpu_columns(gpus: &[GpuReading]) -> GpuColumns {
+    GpuColumns {
+        state: gpus.iter().map(|gpu| Some(gpu.state.code())).collect(),
+        utilization_percent: gpus.iter().map(|gpu| gpu.utilization_percent).collect(),
+        memory_activity_percent: gpus.iter().map(|gpu| gpu.memory_activity_percent).collect(),
+        memory_used_bytes: gpus.iter().map(|gpu| gpu.memory_used_bytes).collect(),
+        power_mw: gpus.iter().map(|gpu| gpu.power_mw).collect(),
+        temperature_c: gpus.iter().map(|gpu| gpu.temperature_c).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

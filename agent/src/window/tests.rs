@@ -1,0 +1,190 @@
+//! Windows against hand-made readings.
+
+use plimsoll_common::{
+    engine::{DistributionKind, EngineKind, Role, Unit},
+    histogram::BucketLayout,
+    ids::{EngineId, Generation, GpuUuid},
+    units::Ratio,
+    wire::{EngineState, GpuInfo, GpuState, SourceState},
+};
+use proptest::prelude::*;
+
+use super::*;
+use crate::engines::{
+    EngineDelta, EngineGauges, EngineIdentity, EngineUpdate, HistogramDelta, PageQuality, ScrapeError,
+};
+
+fn endpoint(id: &str) -> Endpoint {
+    Endpoint {
+        id: EngineId::parse(id).unwrap(),
+        url: format!("http://{id}"),
+        metrics_path: "/metrics".to_owned(),
+        kind: EngineKind::Vllm,
+        model: None,
+        pool: None,
+        role: Role::Aggregated,
+        replica: None,
+        gpus: Vec::new(),
+    }
+}
+
+fn window(engines: usize) -> Window {
+    let endpoints: Vec<_> = (0..engines).map(|i| endpoint(&format!("e{i}:1"))).collect();
+    Window::new(&endpoints, HostInfo::default(), Instant::now(), 1000)
+}
+
+fn reading(engine: usize, delta: EngineDelta) -> EngineReading {
+    let gauges = EngineGauges { running: Some(3), waiting: Some(0), kv_usage: Ratio::new(0.25).ok() };
+    let update =
+        EngineUpdate { identity: EngineIdentity::default(), gauges, delta, quality: PageQuality::default() };
+    EngineReading { engine, taken: Instant::now(), took: Duration::from_millis(12), outcome: Ok(update) }
+}
+
+fn tokens(n: u64) -> EngineDelta {
+    EngineDelta { generation_tokens: Some(n), ..EngineDelta::default() }
+}
+
+fn ttft(edges: &[f64], buckets: Vec<(usize, u64)>, sum: u64) -> EngineDelta {
+    let layout = BucketLayout::new(edges, Unit::Seconds).unwrap();
+    let delta = HistogramDelta { kind: DistributionKind::Ttft, layout, buckets, sum };
+    EngineDelta { histograms: vec![delta], ..EngineDelta::default() }
+}
+
+fn no_gpus() -> GpuSnapshot {
+    GpuSnapshot::empty(Instant::now(), SourceState::Unsupported, None)
+}
+
+fn one_gpu(state: GpuState, power_mw: Option<u64>) -> GpuSnapshot {
+    let info = GpuInfo {
+        uuid: GpuUuid::parse("GPU-1").unwrap(),
+        index: 0,
+        name: None,
+        pci_bus_id: None,
+        memory_total_bytes: None,
+        power_limit_mw: None,
+    };
+    let gpus = vec![GpuReading { power_mw, ..GpuReading::absent(info, state) }];
+    GpuSnapshot { gpus, ..GpuSnapshot::empty(Instant::now(), SourceState::Healthy, None) }
+}
+
+fn close(window: &mut Window, gpus: &GpuSnapshot) -> Closed {
+    window.close(Instant::now(), 2000, gpus, AgentCost::default())
+}
+
+#[tokio::test(start_paused = true)]
+async fn counters_add_up_and_gauges_are_the_newest() {
+    let mut window = window(2);
+    window.observe(reading(1, tokens(5)));
+    window.observe(reading(1, tokens(7)));
+    tokio::time::advance(Duration::from_millis(400)).await;
+    let report = close(&mut window, &no_gpus()).report;
+    assert_eq!((report.seq.0, report.begin_ms, report.length_ms), (1, 1000, 400));
+    assert_eq!(report.engines.generation_tokens.get(1), Some(12));
+    assert_eq!(report.engines.generation_tokens.get(0), None, "engine 0 told nothing, which is not zero");
+    assert_eq!(report.engines.state.get(0), Some(EngineState::Pending.code()));
+    assert_eq!(report.engines.running.get(1), Some(3));
+    assert_eq!(report.engines.kv_usage_ppm.get(1), Some(250_000));
+    assert_eq!(report.engines.age_ms.get(1), Some(400));
+    let next = close(&mut window, &no_gpus()).report;
+    assert_eq!((next.seq.0, next.begin_ms), (2, 2000));
+    assert_eq!(next.engines.generation_tokens.get(1), None, "a window's gain is told once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_no_longer_answers_keeps_no_gauges() {
+    let mut window = window(1);
+    window.observe(reading(0, tokens(5)));
+    let gone =
+        EngineReading { outcome: Err(ScrapeError::Refused("e0:1".to_owned())), ..reading(0, tokens(0)) };
+    window.observe(gone);
+    let report = close(&mut window, &no_gpus()).report;
+    assert_eq!(report.engines.state.get(0), Some(EngineState::Unreachable.code()));
+    assert_eq!(report.engines.running.get(0), None);
+    assert_eq!(report.engines.generation_tokens.get(0), Some(5), "what it gained before stays gained");
+    assert!(window.views()[0].error.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn distributions_name_their_layout_in_the_inventory() {
+    let mut window = window(1);
+    window.observe(reading(0, ttft(&[0.1, 1.0], vec![(0, 2)], 100_000)));
+    window.observe(reading(0, ttft(&[0.1, 1.0], vec![(0, 1), (2, 1)], 9_000_000)));
+    let closed = close(&mut window, &no_gpus());
+    let inventory = closed.inventory.unwrap();
+    assert_eq!(inventory.layouts, [[0.1, 1.0]]);
+    assert_eq!(closed.report.generation, inventory.generation);
+    let entries: Vec<_> = closed.report.histograms.iter().map(Result::unwrap).collect();
+    assert_eq!(entries.len(), 1);
+    assert_eq!((entries[0].layout, entries[0].sum), (1, 9_100_000));
+    assert_eq!(entries[0].cells, [(0, 3), (2, 1)]);
+    // Nothing changed: no new inventory, and no distribution without samples.
+    let quiet = close(&mut window, &no_gpus());
+    assert_eq!(quiet.inventory, None);
+    assert!(quiet.report.histograms.is_empty());
+    // Other buckets are another layout, the old one keeps its number.
+    window.observe(reading(0, ttft(&[0.5], vec![(0, 1)], 1)));
+    let changed = close(&mut window, &no_gpus());
+    assert_eq!(changed.inventory.unwrap().layouts, [vec![0.1, 1.0], vec![0.5]]);
+    assert_eq!(changed.report.histograms.iter().next().unwrap().unwrap().layout, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_inventory_is_told_once_and_on_change() {
+    let mut window = window(0);
+    assert_eq!(close(&mut window, &no_gpus()).inventory.unwrap().generation, Generation(1));
+    assert_eq!(close(&mut window, &no_gpus()).inventory, None);
+    let appeared = close(&mut window, &one_gpu(GpuState::Ok, Some(71_000)));
+    assert_eq!(appeared.inventory.unwrap().generation, Generation(2));
+    assert_eq!(appeared.report.gpus.power_mw.get(0), Some(71_000));
+    let lost = close(&mut window, &one_gpu(GpuState::Lost, None));
+    assert_eq!(lost.inventory, None, "a lost GPU is still the same GPU");
+    assert_eq!(lost.report.gpus.state.get(0), Some(GpuState::Lost.code()));
+    assert_eq!(lost.report.gpus.power_mw.get(0), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn recent_distributions_reach_back_half_a_minute_and_totals_to_the_start() {
+    let mut window = window(1);
+    window.observe(reading(0, ttft(&[0.1], vec![(0, 2)], 10_000)));
+    tokio::time::advance(Duration::from_secs(31)).await;
+    window.observe(reading(0, ttft(&[0.1], vec![(0, 1)], 5_000)));
+    let both = window.views()[0].distributions[&DistributionKind::Ttft].histogram();
+    assert_eq!((both.count(), both.sum().0), (3, 15_000));
+    tokio::time::advance(Duration::from_secs(31)).await;
+    window.observe(reading(0, tokens(1)));
+    let one = window.views()[0].distributions[&DistributionKind::Ttft].histogram();
+    assert_eq!(one.count(), 1);
+    let total = &window.views()[0].cumulative[&DistributionKind::Ttft];
+    assert_eq!((total.counts.nonzero().collect::<Vec<_>>(), total.sum), (vec![(0, 3)], 15_000));
+}
+
+proptest! {
+    /// Invariant: however scrapes fall into windows, the windows' gains add up to the scrapes'.
+    #[test]
+    fn nothing_is_lost_between_windows(gains in prop::collection::vec((0u64..1000, 0usize..3, 1u64..50, any::<bool>()), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let (told, sum) = runtime.block_on(async {
+            let mut window = window(1);
+            let mut told = (0, 0, 0);
+            let mut take = |report: Report| {
+                told.0 += report.engines.generation_tokens.get(0).unwrap_or(0);
+                for entry in report.histograms.iter().map(Result::unwrap) {
+                    told.1 += entry.cells.iter().map(|(_, n)| n).sum::<u64>();
+                    told.2 += entry.sum;
+                }
+            };
+            for (generation_tokens, bucket, n, ends) in &gains {
+                let mut delta = ttft(&[0.1, 0.2], vec![(*bucket, *n)], *n);
+                delta.generation_tokens = Some(*generation_tokens);
+                window.observe(reading(0, delta));
+                if *ends {
+                    take(close(&mut window, &no_gpus()).report);
+                }
+            }
+            take(close(&mut window, &no_gpus()).report);
+            let samples: u64 = gains.iter().map(|gain| gain.2).sum();
+            (told, (gains.iter().map(|gain| gain.0).sum::<u64>(), samples, samples))
+        });
+        prop_assert_eq!(told, sum);
+    }
+}
