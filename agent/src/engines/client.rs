@@ -104,6 +104,8 @@ pub(super) struct Client {
     connection: Option<Connection>,
     /// Where the last redirect led; forgotten with the next failure.
     redirected: Option<String>,
+    /// Whether the server has no version page; forgotten with the next failure.
+    versionless: bool,
     answer: Vec<u8>,
 }
 
@@ -137,7 +139,14 @@ impl Client {
     /// A client for the page at `url` + `path`; connects with the first request.
     pub(super) fn new(url: &str, path: &str, options: ScrapeOptions) -> Result<Self, ScrapeError> {
         let target = Target::parse(url, path)?;
-        Ok(Self { target, options, connection: None, redirected: None, answer: Vec::new() })
+        Ok(Self {
+            target,
+            options,
+            connection: None,
+            redirected: None,
+            versionless: false,
+            answer: Vec::new(),
+        })
     }
 
     /// Reads the metrics page.
@@ -150,6 +159,7 @@ impl Client {
         if let Err(error) = outcome {
             self.connection = None;
             self.redirected = None;
+            self.versionless = false;
             return Err(error);
         }
         Ok(&self.answer)
@@ -157,12 +167,16 @@ impl Client {
 
     /// Asks for the server's version, once a connection; `None` where it was asked before or does not tell.
     pub(super) async fn version(&mut self) -> Option<String> {
+        if self.versionless {
+            return None;
+        }
         let connection = self.connection.as_mut().filter(|connection| !connection.version_asked)?;
         connection.version_asked = true;
         let asked = timeout(self.options.timeout, self.get(VERSION_PATH, MAX_VERSION_BYTES)).await;
         if let Ok(Ok(Answer::Whole)) = asked {
             return version_of(&self.answer);
         }
+        self.versionless = matches!(asked, Ok(Err(ScrapeError::Status { .. })));
         // What is left of the answer would come before the next page.
         self.connection = None;
         None

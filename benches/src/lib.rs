@@ -1,0 +1,1 @@
+//! Criterion benches and measurements of the numbers that the design promises.
