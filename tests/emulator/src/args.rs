@@ -15,7 +15,7 @@ use clap::{Parser, ValueEnum};
 ///
 /// Example: plimsoll-emulator --profile qwen3-32b-h200-tp2 --listen 127.0.0.1:8000 --request-log requests.jsonl
 #[derive(Clone, Debug, Parser)]
-#[command(name = "plimsoll-emulator", version, verbatim_doc_comment)]
+#[command(name = "plimsoll-emulator", version)]
 pub struct Args {
     /// Address to serve on; port 0 takes a free one (see --address-file)
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]

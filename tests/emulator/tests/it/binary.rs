@@ -63,7 +63,8 @@ fn bad_usage_ends_with_64_and_says_what_to_do() {
 fn help_teaches() {
     let output = run(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
-    let help = String::from_utf8_lossy(&output.stdout).into_owned();
+    // Lines are wrapped to the terminal.
+    let help = String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
     for word in ["four bytes of UTF-8", "--startup-delay", "Example:"] {
         assert!(help.contains(word), "{word}");
     }
