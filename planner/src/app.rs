@@ -1,0 +1,116 @@
+//! All parts put together: bind, spawn, supervise, drain.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use anyhow::Context;
+use plimsoll_common::wire::ALPN;
+use plimsoll_shell::{address, http, ready::Readiness, supervise::Supervisor, tls};
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    config::{Config, ServerIdentity},
+    drive::{self, Driver},
+    ingest::{Ingest, IngestStats},
+    serve::{self, Pages},
+};
+
+/// Where a planner listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// Agents report here, UDP.
+    pub quic: SocketAddr,
+    /// Pages are served here, TCP.
+    pub http: SocketAddr,
+}
+
+/// A planner whose ports are bound and whose tasks run.
+#[derive(Debug)]
+pub struct App {
+    supervisor: Supervisor,
+    bound: Bound,
+}
+
+impl App {
+    /// Binds both ports and spawns everything; nothing is left behind when that fails.
+    ///
+    /// # Errors
+    /// When a port can't be bound, or a certificate or key can't be used.
+    pub async fn spawn(config: &Config, cancel: CancellationToken) -> anyhow::Result<Self> {
+        let clock = Clock::start();
+        let tls = tls_config(config)?;
+        let listener = TcpListener::bind(config.listen_http)
+            .await
+            .with_context(|| format!("listen-http: {} can't be bound", config.listen_http))?;
+        let stats = Arc::new(IngestStats::default());
+        let (events, taken) = mpsc::channel(drive::EVENTS);
+        let (questions, asked) = mpsc::channel(drive::QUESTIONS);
+        let (options, shared) = (config.ingest, Arc::clone(&stats));
+        let ingest = Ingest::bind(config.listen_quic, tls, options, shared, events, clock, cancel.clone())?;
+        let bound = Bound { quic: ingest.local_addr()?, http: listener.local_addr()? };
+        let (driver, published) = Driver::new(config.limits, clock, config.publish_interval);
+        let (readiness, [snapshot]) = Readiness::new(["first_snapshot"]);
+        let mut supervisor = Supervisor::new(cancel.clone());
+        let pages = Pages::new(published.clone(), questions, stats, clock);
+        let router = serve::router(pages).merge(http::probes(readiness));
+        supervisor.spawn("http", http::serve(listener, router, cancel.clone()));
+        supervisor.spawn("drive", driver.run(taken, asked));
+        supervisor.spawn("ingest", ingest.run());
+        supervisor.spawn("readiness", async move {
+            let mut published = published;
+            tokio::select! {
+                changed = published.changed() => snapshot.set(changed.is_ok()),
+                () = cancel.cancelled() => (),
+            }
+            cancel.cancelled().await;
+            // Whoever balances load between planners stops sending before this one stops answering.
+            snapshot.set(false);
+            Ok(())
+        });
+        if let Some(path) = &config.address_file {
+            address::write(path, &BTreeMap::from([("http", bound.http), ("quic", bound.quic)]))
+                .with_context(|| format!("address-file: {} can't be written", path.display()))?;
+        }
+        tracing::info!(quic = %bound.quic, http = %bound.http, "planner started");
+        Ok(Self { supervisor, bound })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn bound(&self) -> Bound {
+        self.bound
+    }
+
+    /// Runs until cancelled, then drains: connections close in order, what they sent is applied, pages end.
+    ///
+    /// # Errors
+    /// When a part failed or did not end in time.
+    pub async fn run(self, config: &Config) -> anyhow::Result<()> {
+        self.supervisor.run(config.shutdown_timeout).await
+    }
+}
+
+fn tls_config(config: &Config) -> anyhow::Result<rustls::ServerConfig> {
+    let identity = match &config.identity {
+        ServerIdentity::Files { cert, key } => tls::Identity::from_pem_files(cert, key)?,
+        ServerIdentity::Dev { cert_out } => {
+            let host = config.listen_quic.ip().to_string();
+            let (identity, pem) = tls::Identity::throw_away(&["localhost", "127.0.0.1", "::1", &host])?;
+            tracing::warn!("--dev: this planner made up its own certificate; never use this outside a test");
+            if config.client_ca.is_none() {
+                tracing::warn!("--dev: any agent is let in under any node's name");
+            }
+            if let Some(path) = cert_out {
+                std::fs::write(path, pem)
+                    .with_context(|| format!("dev-cert-out: {} can't be written", path.display()))?;
+            }
+            identity
+        }
+    };
+    let clients = config.client_ca.as_deref().map(tls::trust).transpose()?;
+    if clients.is_none() && matches!(config.identity, ServerIdentity::Files { .. }) {
+        tracing::warn!("agents on this machine need no certificate: there is no --tls-client-ca");
+    }
+    tls::server(identity, clients, ALPN)
+}

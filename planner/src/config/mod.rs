@@ -1,0 +1,300 @@
+//! What the planner is told: flags, environment and file, checked whole before anything starts.
+
+mod settings;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use plimsoll_common::{units::Micros, wire::Request};
+use plimsoll_core::fleet::Limits;
+use plimsoll_shell::{
+    config::{ConfigError, Problems, layered},
+    duration::HumanDuration,
+    logging::LogFormat,
+};
+
+pub use settings::Settings;
+
+use crate::ingest::IngestOptions;
+
+/// Agents report here by default.
+pub const DEFAULT_LISTEN_QUIC: &str = "127.0.0.1:9476";
+/// The page for people, the JSON API and `/metrics` listen here by default.
+pub const DEFAULT_LISTEN_HTTP: &str = "127.0.0.1:9475";
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where agents report, UDP.
+    pub listen_quic: SocketAddr,
+    /// Where pages are served, TCP.
+    pub listen_http: SocketAddr,
+    /// What the planner shows of itself.
+    pub identity: ServerIdentity,
+    /// The authorities (PEM) one of which must have signed an agent's certificate; `None`: agents need none.
+    pub client_ca: Option<PathBuf>,
+    /// Bounds of ingest.
+    pub ingest: IngestOptions,
+    /// Bounds of the fleet.
+    pub limits: Limits,
+    /// Between two snapshots.
+    pub publish_interval: Duration,
+    /// Where the bound addresses are written.
+    pub address_file: Option<PathBuf>,
+    /// How long an orderly end may take.
+    pub shutdown_timeout: Duration,
+    /// What is logged.
+    pub log_filter: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+/// The planner's certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerIdentity {
+    /// Certificate chain and key, PEM files.
+    Files {
+        /// The chain, the planner's own certificate first.
+        cert: PathBuf,
+        /// Its key.
+        key: PathBuf,
+    },
+    /// A throw-away certificate; where it is written, if anywhere.
+    Dev {
+        /// The file that gets the certificate (not the key).
+        cert_out: Option<PathBuf>,
+    },
+}
+
+impl Config {
+    /// Lays the flags over the file they name, and checks everything.
+    ///
+    /// # Errors
+    /// With all that is wrong, not only the first.
+    pub fn load(flags: &Settings) -> Result<Self, ConfigError> {
+        let settings = layered(flags, flags.config.as_deref(), &[])?;
+        let mut problems = Problems::default();
+        let config = Self::check(&settings, &mut problems);
+        problems.into_result(flags.config.as_deref(), config)
+    }
+
+    fn check(settings: &Settings, problems: &mut Problems) -> Option<Self> {
+        let mut address = |name: &str, given: Option<&str>, default: &str| {
+            let text = given.unwrap_or(default);
+            let parsed = text.parse::<SocketAddr>();
+            problems
+                .take(name, parsed.map_err(|_| format!("'{text}' is no address and port, such as {default}")))
+        };
+        let listen_quic = address("listen-quic", settings.listen_quic.as_deref(), DEFAULT_LISTEN_QUIC);
+        let listen_http = address("listen-http", settings.listen_http.as_deref(), DEFAULT_LISTEN_HTTP);
+        let dev = settings.dev.unwrap_or(false);
+        let identity = check_identity(settings, dev, problems);
+        if let Some(ca) = &settings.tls_client_ca {
+            must_be_readable("tls-client-ca", ca, problems);
+        } else if let Some(open) = listen_quic.filter(|address| !dev && !address.ip().is_loopback()) {
+            problems.push(format!(
+                "listen-quic: {open} can be reached from other machines, and without --tls-client-ca anybody there \
+                 could report as any node; give --tls-client-ca FILE (the authority that signs the agents' \
+                 certificates), listen on 127.0.0.1, or use --dev while trying things out"
+            ));
+        }
+        let ingest = check_ingest(settings, problems);
+        let limits = check_limits(settings, problems);
+        let publish_interval =
+            within("publish-interval", settings.publish_interval, 1_000, 10..=60_000, problems);
+        let shutdown_timeout =
+            within("shutdown-timeout", settings.shutdown_timeout, 5_000, 0..=3_600_000, problems);
+        Some(Self {
+            listen_quic: listen_quic?,
+            listen_http: listen_http?,
+            identity: identity?,
+            client_ca: settings.tls_client_ca.clone(),
+            ingest,
+            limits,
+            publish_interval,
+            address_file: settings.address_file.clone(),
+            shutdown_timeout,
+            log_filter: settings.log_filter.clone().unwrap_or_else(|| "info".to_owned()),
+            log_format: settings.log_format.unwrap_or_default(),
+        })
+    }
+}
+
+fn check_identity(settings: &Settings, dev: bool, problems: &mut Problems) -> Option<ServerIdentity> {
+    if settings.dev_cert_out.is_some() && !dev {
+        problems.push("dev-cert-out: only --dev makes a certificate that could be written");
+    }
+    match (&settings.tls_cert, &settings.tls_key) {
+        (Some(_), Some(_)) if dev => {
+            problems.push("dev: it makes its own certificate; leave out --dev, or --tls-cert and --tls-key");
+            None
+        }
+        (Some(cert), Some(key)) => {
+            must_be_readable("tls-cert", cert, problems);
+            must_be_readable("tls-key", key, problems);
+            Some(ServerIdentity::Files { cert: cert.clone(), key: key.clone() })
+        }
+        (None, None) if dev => Some(ServerIdentity::Dev { cert_out: settings.dev_cert_out.clone() }),
+        (None, None) => {
+            problems.push(
+                "tls-cert: agents must be able to tell who the planner is; give --tls-cert FILE and --tls-key FILE, \
+                 or --dev to make a throw-away certificate while trying things out",
+            );
+            None
+        }
+        _ => {
+            problems.push("tls-cert and tls-key go together: one is given, the other is not");
+            None
+        }
+    }
+}
+
+fn check_ingest(settings: &Settings, problems: &mut Problems) -> IngestOptions {
+    let defaults = IngestOptions::default();
+    let report_interval_ms = settings.report_interval.map(|given| {
+        within("report-interval", Some(given), 1_000, 100..=300_000, problems).as_millis() as u64
+    });
+    let max_connections = settings.max_connections.unwrap_or(defaults.max_connections);
+    if max_connections == 0 {
+        problems.push("max-connections: 0 would let no agent in; give at least 1");
+    }
+    IngestOptions {
+        max_connections,
+        request: report_interval_ms.map(|ms| Request { report_interval_ms: Some(ms) }),
+        ..defaults
+    }
+}
+
+fn check_limits(settings: &Settings, problems: &mut Problems) -> Limits {
+    let defaults = Limits::default();
+    let mut count = |name: &str, given: Option<u64>, default: usize| {
+        let value = given.map_or(default, |given| usize::try_from(given).unwrap_or(usize::MAX));
+        if !(1..=10_000_000).contains(&value) {
+            problems.push(format!("{name}: {value} is outside 1 to 10000000"));
+        }
+        value
+    };
+    let (max_nodes, max_gpus, max_engines, max_pools) = (
+        count("max-nodes", settings.max_nodes, defaults.max_nodes),
+        count("max-gpus", settings.max_gpus, defaults.max_gpus),
+        count("max-engines", settings.max_engines, defaults.max_engines),
+        count("max-pools", settings.max_pools, defaults.max_pools),
+    );
+    let mut time = |name: &str, given, default: Micros, range| {
+        Micros(within(name, given, default.0 / 1_000, range, problems).as_micros() as u64)
+    };
+    let stale_after = time("stale-after", settings.stale_after, defaults.stale_after, 1_000..=600_000);
+    let silent_after = time("silent-after", settings.silent_after, defaults.silent_after, 1_000..=3_600_000);
+    let forget_after =
+        time("forget-after", settings.forget_after, defaults.forget_after, 60_000..=604_800_000);
+    if stale_after > silent_after || silent_after > forget_after {
+        problems.push(format!(
+            "stale-after ({stale_after}) must not be above silent-after ({silent_after}), nor that above forget-after \
+             ({forget_after})"
+        ));
+    }
+    Limits {
+        max_nodes,
+        max_gpus,
+        max_engines,
+        max_pools,
+        stale_after,
+        silent_after,
+        forget_after,
+        ..defaults
+    }
+}
+
+fn within(
+    name: &str,
+    given: Option<HumanDuration>,
+    default_ms: u64,
+    range_ms: std::ops::RangeInclusive<u64>,
+    problems: &mut Problems,
+) -> Duration {
+    let value = given.map_or_else(|| Duration::from_millis(default_ms), |given| given.0);
+    let (least, most) = (Duration::from_millis(*range_ms.start()), Duration::from_millis(*range_ms.end()));
+    if value < least || value > most {
+        problems.push(format!("{name}: {value:?} is outside {least:?} to {most:?}"));
+    }
+    value
+}
+
+fn must_be_readable(name: &str, path: &Path, problems: &mut Problems) {
+    if let Err(error) = std::fs::File::open(path) {
+        problems.push(format!("{name}: {} can't be read: {error}", path.display()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(change: impl FnOnce(&mut Settings)) -> Result<Config, Vec<String>> {
+        let mut settings = Settings { dev: Some(true), ..Settings::default() };
+        change(&mut settings);
+        Config::load(&settings).map_err(|error| error.problems)
+    }
+
+    #[test]
+    fn dev_stands_alone() {
+        let config = load(|_| ()).unwrap();
+        assert_eq!(config.listen_quic.to_string(), DEFAULT_LISTEN_QUIC);
+        assert_eq!(config.listen_http.to_string(), DEFAULT_LISTEN_HTTP);
+        assert_eq!(config.identity, ServerIdentity::Dev { cert_out: None });
+        assert_eq!(config.ingest.request, None);
+    }
+
+    #[test]
+    fn without_a_certificate_it_says_what_to_do() {
+        let problems = load(|s| s.dev = None).unwrap_err();
+        assert!(problems[0].contains("--tls-cert") && problems[0].contains("--dev"), "{problems:?}");
+    }
+
+    #[test]
+    fn an_open_port_needs_to_know_its_agents() {
+        let open = |s: &mut Settings| {
+            s.dev = None;
+            s.listen_quic = Some("0.0.0.0:9476".to_owned());
+            s.tls_cert = Some("/dev/null".into());
+            s.tls_key = Some("/dev/null".into());
+        };
+        let problems = load(open).unwrap_err();
+        assert!(problems[0].contains("--tls-client-ca"), "{problems:?}");
+        load(|s| {
+            open(s);
+            s.tls_client_ca = Some("/dev/null".into());
+        })
+        .unwrap();
+        load(|s| s.listen_quic = Some("0.0.0.0:9476".to_owned())).unwrap();
+    }
+
+    #[test]
+    fn everything_wrong_is_told_at_once() {
+        let problems = load(|s| {
+            s.dev = None;
+            s.dev_cert_out = Some("cert.pem".into());
+            s.tls_cert = Some("cert.pem".into());
+            s.listen_http = Some("nowhere".to_owned());
+            s.max_nodes = Some(0);
+            s.stale_after = "10m".parse().ok();
+            s.publish_interval = "1ms".parse().ok();
+        })
+        .unwrap_err();
+        assert_eq!(problems.len(), 6, "{problems:?}");
+        let problems = load(|s| {
+            s.tls_cert = Some("cert.pem".into());
+            s.tls_key = Some("key.pem".into());
+        });
+        assert!(problems.unwrap_err()[0].contains("--dev"));
+        let problems = load(|s| {
+            s.dev = None;
+            s.tls_cert = Some("/nowhere/cert.pem".into());
+            s.tls_key = Some("/nowhere/key.pem".into());
+        });
+        assert_eq!(problems.unwrap_err().len(), 2);
+    }
+}

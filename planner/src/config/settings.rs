@@ -1,0 +1,133 @@
+//! The flags, which are the file's keys.
+
+use std::path::PathBuf;
+
+use plimsoll_shell::{duration::HumanDuration, logging::LogFormat};
+use serde::{Deserialize, Serialize};
+
+/// Flags of the planner. Every flag but `--config` may stand in the TOML file under the same name.
+#[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// TOML file with the same names as these flags; flags win over it.
+    #[arg(long, env = "PLIMSOLL_PLANNER_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    /// Where agents report, UDP [default: 127.0.0.1:9476]. Port 0 takes a free one.
+    #[arg(long, env = "PLIMSOLL_PLANNER_LISTEN_QUIC", value_name = "ADDRESS", help_heading = "Agents")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen_quic: Option<String>,
+
+    /// PEM file of the planner's certificate chain, its own certificate first.
+    #[arg(long, value_name = "FILE", help_heading = "Agents")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// PEM file of the key of --tls-cert.
+    #[arg(long, value_name = "FILE", help_heading = "Agents")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
+
+    /// PEM file of the authority that signs agents' certificates; agents must show one (mTLS).
+    #[arg(long, value_name = "FILE", help_heading = "Agents")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_client_ca: Option<PathBuf>,
+
+    /// Make a throw-away certificate and let any agent in. For trying things out on one machine; says so loudly.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "Agents")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev: Option<bool>,
+
+    /// Write the throw-away certificate (not its key) to this file, so that an agent can check it (--planner-ca).
+    #[arg(long, value_name = "FILE", help_heading = "Agents")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev_cert_out: Option<PathBuf>,
+
+    /// Ask agents for a report this often: 100ms to 5m [default: each agent's own setting].
+    #[arg(long, value_name = "DURATION", help_heading = "Agents")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report_interval: Option<HumanDuration>,
+
+    /// The most connections at a time [default: 25000].
+    #[arg(long, value_name = "N", help_heading = "Agents")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u64>,
+
+    /// The most nodes that are remembered; what is beyond is refused and counted [default: 25000].
+    #[arg(long, value_name = "N", help_heading = "Fleet")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_nodes: Option<u64>,
+
+    /// The most GPUs that are remembered [default: 250000].
+    #[arg(long, value_name = "N", help_heading = "Fleet")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_gpus: Option<u64>,
+
+    /// The most engines that are remembered [default: 250000].
+    #[arg(long, value_name = "N", help_heading = "Fleet")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_engines: Option<u64>,
+
+    /// The most pools that are remembered [default: 5000].
+    #[arg(long, value_name = "N", help_heading = "Fleet")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_pools: Option<u64>,
+
+    /// Values older than this, or than three reports, are stale and no longer summed up [default: 5s].
+    #[arg(long, value_name = "DURATION", help_heading = "Fleet")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale_after: Option<HumanDuration>,
+
+    /// Nodes not heard of for this long are silent [default: 30s].
+    #[arg(long, value_name = "DURATION", help_heading = "Fleet")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silent_after: Option<HumanDuration>,
+
+    /// Nodes, GPUs and engines not heard of for this long are forgotten [default: 1h].
+    #[arg(long, value_name = "DURATION", help_heading = "Fleet")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forget_after: Option<HumanDuration>,
+
+    /// Where the page, the JSON API and /metrics are served [default: 127.0.0.1:9475]. Port 0 takes a free one.
+    #[arg(long, env = "PLIMSOLL_PLANNER_LISTEN_HTTP", value_name = "ADDRESS", help_heading = "Serving")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen_http: Option<String>,
+
+    /// Between two snapshots of what is served; a large fleet stretches it to ten times what one takes
+    /// [default: 1s].
+    #[arg(long, value_name = "DURATION", help_heading = "Serving")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publish_interval: Option<HumanDuration>,
+
+    /// Write the bound addresses to this file as JSON, once they are bound.
+    #[arg(long, value_name = "FILE", help_heading = "Serving")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address_file: Option<PathBuf>,
+
+    /// How long an orderly end may take [default: 5s].
+    #[arg(long, value_name = "DURATION", help_heading = "Process")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shutdown_timeout: Option<HumanDuration>,
+
+    /// What is logged, such as `info` or `debug,quinn=warn` [default: info].
+    #[arg(long, env = "PLIMSOLL_LOG", value_name = "FILTER", help_heading = "Process")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_filter: Option<String>,
+
+    /// How log lines look [default: text].
+    #[arg(long, value_name = "FORMAT", help_heading = "Process")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+}
+
+impl Settings {
+    /// The flags laid over their file, as TOML.
+    ///
+    /// # Errors
+    /// When the file can't be used.
+    pub fn effective(&self) -> anyhow::Result<String> {
+        let settings = plimsoll_shell::config::layered(self, self.config.as_deref(), &[])?;
+        Ok(plimsoll_shell::config::to_toml(&settings)?)
+    }
+}

@@ -1,0 +1,327 @@
+//! One agent's connection, from its handshake to its end.
+
+use std::{sync::Arc, time::Duration};
+
+use plimsoll_common::{
+    units::Micros,
+    wire::{Ack, CloseCode, Frame, Hello, MAX_FRAME_BYTES, Message, WireError},
+};
+use quinn::{Connection, Incoming, ReadError, ReadToEndError, RecvStream, VarInt};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::Instrument;
+
+use super::{
+    Answer, Assembly, AssemblyError, ConnectionId, Event, Shared, Window,
+    control::{ControlReader, ControlWriter, Next},
+};
+
+/// The longest reason that is sent with a close.
+const MAX_REASON_BYTES: usize = 200;
+
+/// How many frames of one agent are read at a time, each on its own stream.
+const MAX_READS: usize = 8;
+
+/// Why a connection ends.
+#[derive(Debug)]
+enum End {
+    /// It broke or the agent closed it.
+    Gone,
+    /// We end it.
+    Close(CloseCode, String),
+}
+
+impl From<WireError> for End {
+    fn from(error: WireError) -> Self {
+        Self::Close(error.close_code(), error.to_string())
+    }
+}
+
+impl End {
+    fn order(reason: impl Into<String>) -> Self {
+        Self::Close(CloseCode::Order, reason.into())
+    }
+
+    fn going_away() -> Self {
+        Self::Close(CloseCode::Done, "the planner is going away, come back".to_owned())
+    }
+}
+
+/// Runs a connection to its end. What it told the driver is settled when this returns.
+pub(super) async fn run(incoming: Incoming, id: ConnectionId, shared: Arc<Shared>) {
+    let peer = incoming.remote_address();
+    let span = tracing::info_span!("agent", connection = id.0, %peer);
+    serve(incoming, id, shared).instrument(span).await;
+}
+
+async fn serve(incoming: Incoming, id: ConnectionId, shared: Arc<Shared>) {
+    let pending = shared.stats.pending.hold();
+    let Some(quic) = handshake(incoming, &shared).await else { return };
+    let ended = match timeout(shared.options.handshake_timeout, hello(&quic, &shared)).await {
+        Ok(Ok((hello, reader, writer))) => {
+            drop(pending);
+            let _open = shared.stats.connections.hold();
+            let hello = Arc::new(hello);
+            let mut agent = Agent {
+                id,
+                quic: quic.clone(),
+                assembly: Assembly::new(hello.node.clone(), hello.epoch),
+                hello: Arc::clone(&hello),
+                shared: Arc::clone(&shared),
+                reads: JoinSet::new(),
+            };
+            let end = agent.run(reader, writer).await;
+            // The driver may be gone already; then nobody needs to know.
+            let _ = shared.events.send(Event::Closed { connection: id, hello }).await;
+            end
+        }
+        Ok(Err(end)) => end,
+        Err(_) => {
+            shared.stats.hello_timeouts.one();
+            End::order("no hello came in time")
+        }
+    };
+    match ended {
+        End::Gone => tracing::debug!("the agent is gone"),
+        End::Close(code, reason) => {
+            tracing::info!(?code, reason, "connection closed");
+            shared.stats.closed(code);
+            let mut sent = reason.as_str();
+            while sent.len() > MAX_REASON_BYTES {
+                sent = sent.char_indices().next_back().map_or("", |(at, _)| &sent[..at]);
+            }
+            quic.close(VarInt::from_u32(code.code()), sent.as_bytes());
+        }
+    }
+}
+
+async fn handshake(incoming: Incoming, shared: &Shared) -> Option<Connection> {
+    let shaking = async { incoming.accept()?.await };
+    let done = tokio::select! {
+        done = timeout(shared.options.handshake_timeout, shaking) => done,
+        () = shared.cancel.cancelled() => return None,
+    };
+    match done {
+        Ok(Ok(connection)) => {
+            shared.stats.accepted.one();
+            Some(connection)
+        }
+        Ok(Err(error)) => {
+            shared.stats.handshake_failures.one();
+            tracing::debug!(%error, "handshake failed");
+            None
+        }
+        Err(_) => {
+            shared.stats.handshake_failures.one();
+            tracing::debug!("handshake took too long");
+            None
+        }
+    }
+}
+
+/// Waits for the control stream and the hello on it.
+async fn hello(quic: &Connection, shared: &Shared) -> Result<(Hello, ControlReader, ControlWriter), End> {
+    let (send, receive) = tokio::select! {
+        stream = quic.accept_bi() => stream.map_err(|_| End::Gone)?,
+        () = shared.cancel.cancelled() => return Err(End::going_away()),
+    };
+    let mut reader = ControlReader::new(receive);
+    loop {
+        let next = tokio::select! {
+            next = reader.next() => next,
+            () = shared.cancel.cancelled() => return Err(End::going_away()),
+        };
+        if let Some(frame) = control_frame(next, shared)? {
+            let Message::Hello(hello) = frame.message else {
+                return Err(End::order("the first message on the control stream must be a hello"));
+            };
+            shared.stats.hellos.one();
+            return Ok((hello, reader, ControlWriter::new(send)?));
+        }
+    }
+}
+
+/// Decodes what came on the control stream; `None` for what is skipped.
+fn control_frame(next: Next, shared: &Shared) -> Result<Option<Frame>, End> {
+    match next {
+        Next::Frame(bytes) => decode(shared, &bytes),
+        Next::TooLong => Err(refuse(shared, WireError::FrameTooLong)),
+        Next::End => Ok(None),
+        Next::Broken(ReadError::Reset(_)) => Err(End::order("the control stream was reset")),
+        Next::Broken(_) => Err(End::Gone),
+    }
+}
+
+/// Decodes a frame; `None` for one of a newer agent's kinds, which is skipped and counted.
+fn decode(shared: &Shared, bytes: &[u8]) -> Result<Option<Frame>, End> {
+    match shared.decode(bytes) {
+        Ok(frame) => Ok(Some(frame)),
+        Err(error @ WireError::UnknownKind(_)) => {
+            shared.stats.error(&error);
+            shared.stats.unknown_frames.one();
+            Ok(None)
+        }
+        Err(error) => Err(refuse(shared, error)),
+    }
+}
+
+fn refuse(shared: &Shared, error: WireError) -> End {
+    shared.stats.error(&error);
+    error.into()
+}
+
+/// How reading one stream ended.
+type Read = (Micros, Result<Vec<u8>, ReadToEndError>, bool);
+
+/// A connection that said hello.
+struct Agent {
+    id: ConnectionId,
+    quic: Connection,
+    hello: Arc<Hello>,
+    assembly: Assembly,
+    shared: Arc<Shared>,
+    /// Streams that are being read: each holds up only its own frame.
+    reads: JoinSet<Read>,
+}
+
+impl Agent {
+    async fn run(&mut self, mut reader: ControlReader, mut writer: ControlWriter) -> End {
+        let (answers, mut answered) = watch::channel(Answer::Nothing);
+        let hello = Event::Hello { connection: self.id, hello: Arc::clone(&self.hello), answers };
+        if self.shared.events.send(hello).await.is_err() {
+            return End::going_away();
+        }
+        tracing::info!(node = %self.hello.node, version = self.hello.version, "agent connected");
+        let mut pace = Pace { interval: self.shared.options.ack_interval, sent: None };
+        let mut request = self.shared.options.request;
+        let shared = Arc::clone(&self.shared);
+        loop {
+            let stepped = tokio::select! {
+                _ = self.quic.closed() => Err(End::Gone),
+                () = shared.cancel.cancelled() => Err(End::going_away()),
+                stream = self.quic.accept_uni(), if self.reads.len() < MAX_READS => stream.map(|stream| self.read(stream)).map_err(|_| End::Gone),
+                Some(read) = self.reads.join_next() => match read {
+                    Ok(read) => self.take(read).await,
+                    Err(_) => Err(End::Close(CloseCode::Refused, "a stream could not be read".to_owned())),
+                },
+                next = reader.next() => control_frame(next, &shared).and_then(|frame| frame.map_or(Ok(()), |frame| {
+                    Err(End::order(format!("a {:?} has no place on the control stream", frame.message.kind())))
+                })),
+                answer = pace.next(&mut answered) => match answer {
+                    Answer::Nothing => Ok(()),
+                    Answer::Applied(ack) => self.acknowledge(&mut writer, ack, &mut pace, &mut request).await,
+                    Answer::End(code, reason) => Err(End::Close(code, reason.to_owned())),
+                },
+            };
+            if let Err(end) = stepped {
+                return end;
+            }
+        }
+    }
+
+    fn read(&mut self, mut stream: RecvStream) {
+        let shared = Arc::clone(&self.shared);
+        self.reads.spawn(async move {
+            let read = timeout(shared.options.frame_timeout, stream.read_to_end(MAX_FRAME_BYTES)).await;
+            let late = read.is_err();
+            (shared.clock.now(), read.unwrap_or(Ok(Vec::new())), late)
+        });
+    }
+
+    async fn take(&mut self, (received, read, late): Read) -> Result<(), End> {
+        if late {
+            self.shared.stats.error(&WireError::Truncated(0));
+            return Err(End::Close(CloseCode::Malformed, "a frame did not arrive in time".to_owned()));
+        }
+        let bytes = match read {
+            Ok(bytes) => bytes,
+            Err(ReadToEndError::TooLong) => return Err(refuse(&self.shared, WireError::FrameTooLong)),
+            Err(ReadToEndError::Read(ReadError::Reset(_))) => {
+                self.shared.stats.reset_streams.one();
+                return Ok(());
+            }
+            Err(ReadToEndError::Read(_)) => return Err(End::Gone),
+        };
+        let Some(Frame { age_ms, message }) = decode(&self.shared, &bytes)? else { return Ok(()) };
+        let taken = match message {
+            Message::Inventory(inventory) => {
+                self.shared.stats.inventories.one();
+                self.assembly.inventory(&inventory)
+            }
+            Message::Report(report) => {
+                self.shared.stats.reports.one();
+                self.assembly.report(received, age_ms, report).map(|window| window.into_iter().collect())
+            }
+            other => {
+                return Err(End::order(format!("a {:?} has no place on a stream of its own", other.kind())));
+            }
+        };
+        self.shared.stats.unknown_distributions.add(self.assembly.take_unknown_kinds());
+        match taken {
+            Ok(windows) => self.apply(windows).await,
+            Err(AssemblyError::Wire(error)) => Err(refuse(&self.shared, error)),
+            Err(error @ AssemblyError::Order(_)) => Err(End::order(error.to_string())),
+        }
+    }
+
+    /// Hands windows to the driver; while it is busy this connection waits, and its agent with it.
+    async fn apply(&self, windows: Vec<Window>) -> Result<(), End> {
+        for window in windows {
+            let event = Event::Window { hello: Arc::clone(&self.hello), window: Box::new(window) };
+            self.shared.events.send(event).await.map_err(|_| End::going_away())?;
+        }
+        Ok(())
+    }
+
+    async fn acknowledge(
+        &self,
+        writer: &mut ControlWriter,
+        ack: Ack,
+        pace: &mut Pace,
+        request: &mut Option<plimsoll_common::wire::Request>,
+    ) -> Result<(), End> {
+        let not_listening =
+            || End::Close(CloseCode::Busy, "acknowledgements are not taken off the stream".to_owned());
+        if !writer.ack(ack).await {
+            return Err(not_listening());
+        }
+        pace.sent = Some(Instant::now());
+        self.shared.stats.acks.one();
+        if let Some(request) = request.take()
+            && !writer.request(request).await
+        {
+            return Err(not_listening());
+        }
+        Ok(())
+    }
+}
+
+/// Keeps acknowledgements apart: what came in between is covered by the newest.
+struct Pace {
+    interval: Duration,
+    sent: Option<Instant>,
+}
+
+impl Pace {
+    /// The driver's newest answer, once it changed; acknowledgements wait until the last one is long enough ago.
+    /// Dropping the future midway loses nothing: an answer is marked as seen only when all waiting is done.
+    async fn next(&self, answered: &mut watch::Receiver<Answer>) -> Answer {
+        if answered.has_changed().is_ok_and(|changed| !changed) {
+            // Waits on a copy, which may be dropped; an error means that the driver is gone, as seen below.
+            let _ = answered.clone().changed().await;
+        }
+        let newest = *answered.borrow();
+        if let (Answer::Applied(_), Some(sent), true) = (newest, self.sent, answered.has_changed().is_ok()) {
+            sleep_until(sent + self.interval).await;
+        }
+        let gone = answered.has_changed().is_err();
+        match *answered.borrow_and_update() {
+            answer @ Answer::End(..) => answer,
+            _ if gone => Answer::End(CloseCode::Done, "the planner is going away, come back"),
+            answer => answer,
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Agents' QUIC connections: accepted, bounded, decoded, and turned into [`Event`]s for the driver.
+
+mod assembly;
+mod connection;
+mod control;
+mod cursor;
+mod stats;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context;
+use plimsoll_common::wire::{
+    Ack, CloseCode, Frame, FrameDecoder, Hello, MAX_FRAME_BYTES, Request, WireError,
+};
+use quinn::{Incoming, TransportConfig, VarInt, crypto::rustls::QuicServerConfig};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+pub use assembly::{Assembly, Error as AssemblyError, Window};
+pub use cursor::{Cursor, GAP_PATIENCE, Verdict};
+pub use stats::{CLOSE_LABELS, Count, Held, IngestStats, Level};
+
+use crate::clock::Clock;
+
+/// The most streams with a frame each that an agent may have under way.
+const MAX_STREAMS: u32 = 16;
+/// Room for one whole frame a stream, and for two frames a connection: quinn's defaults allow 1.25 MB and no bound.
+const STREAM_WINDOW: u32 = MAX_FRAME_BYTES as u32 + 4096;
+const CONNECTION_WINDOW: u32 = 2 * STREAM_WINDOW;
+/// We send acknowledgements of a dozen bytes.
+const SEND_WINDOW: u64 = 64 * 1024;
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT_MS: u32 = 30_000;
+/// From so many unfinished handshakes on, a peer has to prove its address first.
+const RETRY_FROM_PENDING: u64 = 64;
+/// More unfinished handshakes than this are refused.
+const MAX_PENDING: u64 = 1024;
+/// How long closing frames may take to leave.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A connection's number within this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// What connections tell the driver.
+#[derive(Debug)]
+pub enum Event {
+    /// An agent said hello. The driver answers through `answers`, at once and after every window.
+    Hello {
+        /// On which connection.
+        connection: ConnectionId,
+        /// Who it is.
+        hello: Arc<Hello>,
+        /// Where answers go; only the newest counts.
+        answers: watch::Sender<Answer>,
+    },
+    /// A window came.
+    Window {
+        /// From whom.
+        hello: Arc<Hello>,
+        /// What.
+        window: Box<Window>,
+    },
+    /// A connection ended.
+    Closed {
+        /// Which.
+        connection: ConnectionId,
+        /// Whose it was.
+        hello: Arc<Hello>,
+    },
+}
+
+/// What the driver tells a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing yet.
+    Nothing,
+    /// Up to where windows were applied.
+    Applied(Ack),
+    /// The connection has to end, with this reason.
+    End(CloseCode, &'static str),
+}
+
+/// Bounds of ingest.
+#[derive(Debug, Clone, Copy)]
+pub struct IngestOptions {
+    /// The most connections at a time.
+    pub max_connections: u64,
+    /// How long a handshake, and then the hello, may take.
+    pub handshake_timeout: Duration,
+    /// How long one frame may take to arrive.
+    pub frame_timeout: Duration,
+    /// The least time between two acknowledgements on one connection.
+    pub ack_interval: Duration,
+    /// What agents are asked for after their hello.
+    pub request: Option<Request>,
+}
+
+impl Default for IngestOptions {
+    fn default() -> Self {
+        Self {
+            max_connections: 25_000,
+            handshake_timeout: Duration::from_secs(10),
+            frame_timeout: Duration::from_secs(30),
+            ack_interval: Duration::from_millis(200),
+            request: None,
+        }
+    }
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    options: IngestOptions,
+    stats: Arc<IngestStats>,
+    events: mpsc::Sender<Event>,
+    clock: Clock,
+    cancel: CancellationToken,
+    /// One decoder for all: its scratch memory is as large as the largest message, and a frame takes microseconds.
+    decoder: Mutex<FrameDecoder>,
+}
+
+impl Shared {
+    /// Decodes a frame and counts what is wrong with it.
+    fn decode(&self, frame: &[u8]) -> Result<Frame, WireError> {
+        self.stats.frame_bytes.add(frame.len() as u64);
+        self.decoder.lock().unwrap_or_else(PoisonError::into_inner).decode(frame)
+    }
+}
+
+/// A bound UDP port that takes agents' connections.
+#[derive(Debug)]
+pub struct Ingest {
+    endpoint: quinn::Endpoint,
+    shared: Arc<Shared>,
+}
+
+impl Ingest {
+    /// Binds the port. `tls` speaks ALPN `plimsoll/1` and TLS 1.3.
+    ///
+    /// # Errors
+    /// When the port can't be bound or the TLS configuration does not do for QUIC.
+    pub fn bind(
+        address: SocketAddr,
+        tls: rustls::ServerConfig,
+        options: IngestOptions,
+        stats: Arc<IngestStats>,
+        events: mpsc::Sender<Event>,
+        clock: Clock,
+        cancel: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let endpoint = quinn::Endpoint::server(server_config(tls)?, address)
+            .with_context(|| format!("listen-quic: {address} can't be bound"))?;
+        let decoder = Mutex::new(FrameDecoder::new()?);
+        Ok(Self { endpoint, shared: Arc::new(Shared { options, stats, events, clock, cancel, decoder }) })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the socket does not tell.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// Takes connections until cancelled; then every agent is told to come back and the port is let go.
+    ///
+    /// # Errors
+    /// When the endpoint ends by itself.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let Self { endpoint, shared } = self;
+        let mut connections = JoinSet::new();
+        let mut next = 0;
+        loop {
+            tokio::select! {
+                () = shared.cancel.cancelled() => break,
+                incoming = endpoint.accept() => {
+                    let incoming = incoming.context("the QUIC endpoint ended")?;
+                    if admit(&shared, &incoming, connections.len() as u64) {
+                        next += 1;
+                        connections.spawn(connection::run(incoming, ConnectionId(next), Arc::clone(&shared)));
+                    } else {
+                        turn_away(&shared, incoming);
+                    }
+                }
+                ended = connections.join_next(), if !connections.is_empty() => {
+                    if let Some(Err(error)) = ended {
+                        tracing::error!(%error, "a connection's task broke");
+                    }
+                }
+            }
+        }
+        // Handshakes under way end here; the others have seen the cancellation and close in order.
+        endpoint.set_server_config(None);
+        while connections.join_next().await.is_some() {}
+        drop(shared);
+        let _ = timeout(FAREWELL, endpoint.wait_idle()).await;
+        Ok(())
+    }
+}
+
+/// Whether there is room for one more, and its address is believed.
+fn admit(shared: &Shared, incoming: &Incoming, open: u64) -> bool {
+    let pending = shared.stats.pending.get();
+    open < shared.options.max_connections
+        && pending < MAX_PENDING
+        && (incoming.remote_address_validated() || pending < RETRY_FROM_PENDING)
+}
+
+fn turn_away(shared: &Shared, incoming: Incoming) {
+    let room = shared.stats.connections.get() < shared.options.max_connections;
+    if room && shared.stats.pending.get() < MAX_PENDING && incoming.may_retry() {
+        shared.stats.retried.one();
+        // It fails only for peers that may not be sent back, which was asked.
+        let _ = incoming.retry();
+    } else {
+        shared.stats.refused.one();
+        incoming.refuse();
+    }
+}
+
+fn server_config(tls: rustls::ServerConfig) -> anyhow::Result<quinn::ServerConfig> {
+    let crypto = QuicServerConfig::try_from(tls).context("TLS can't be used for QUIC")?;
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    config
+        .transport_config(Arc::new(transport()))
+        .max_incoming(4096)
+        .incoming_buffer_size(16 * 1024)
+        .incoming_buffer_size_total(32 * 1024 * 1024);
+    Ok(config)
+}
+
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_uni_streams(VarInt::from_u32(MAX_STREAMS))
+        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(SEND_WINDOW)
+        .datagram_receive_buffer_size(None)
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT_MS).into()));
+    transport
+}

@@ -1,0 +1,18 @@
+//! The shell around the planner's core: it listens to agents and shows what they see.
+//!
+//! ```text
+//! agents ── QUIC ──▶ ingest ── Event ──▶ drive (owns the Fleet) ── watch<Arc<Published>> ──▶ serve ── HTTP ──▶
+//!                      ▲                   │        ▲
+//!                      └──── watch<Ack> ───┘        └── Question (bounded, answered once) ── serve
+//! ```
+//!
+//! [`fold`] translates wire messages into the core's words; [`ingest::Cursor`] sees to it that every window counts
+//! once. Both are pure. [`app`] puts the parts together.
+
+pub mod app;
+pub mod clock;
+pub mod config;
+pub mod drive;
+pub mod fold;
+pub mod ingest;
+pub mod serve;

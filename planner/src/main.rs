@@ -1,0 +1,77 @@
+//! `plimsoll-planner`: flags → configuration → log → runtime → run → drain.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use plimsoll_planner::{
+    app::App,
+    config::{Config, Settings},
+};
+use plimsoll_shell::{EXIT_USAGE, config, logging, shutdown, tls};
+
+/// Takes reports from the Plimsoll agents of a fleet and shows what its GPUs and inference engines do.
+///
+/// Agents connect by QUIC (--listen-quic); people, dashboards and Prometheus read http://127.0.0.1:9475/
+/// (--listen-http). It needs a certificate, so that agents can tell who it is, and on an open port an authority for
+/// the agents' certificates; --dev does without both, on one machine.
+///
+/// Try: plimsoll-planner --dev
+#[derive(Debug, Parser)]
+#[command(name = "plimsoll-planner", version, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+
+    /// Check the configuration, print it as TOML and end.
+    #[arg(long, help_heading = "Process")]
+    print_config: bool,
+}
+
+fn main() -> ExitCode {
+    tls::install_crypto();
+    let cli = match config::parse_command_line::<Cli>() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let config = match Config::load(&cli.settings) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, EXIT_USAGE),
+    };
+    if cli.print_config {
+        return print_config(&cli.settings);
+    }
+    if let Err(error) = logging::init(&config.log_filter, config.log_format) {
+        return fail(&error, EXIT_USAGE);
+    }
+    // One thread takes the reports of a whole fleet; what would hold it up runs on the blocking pool.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, 1),
+    };
+    let ended = runtime.block_on(async {
+        let cancel = shutdown::on_signal()?;
+        App::spawn(&config, cancel).await?.run(&config).await
+    });
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("{error:#}"), 1),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the flag asks for")]
+fn print_config(settings: &Settings) -> ExitCode {
+    match settings.effective() {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error, EXIT_USAGE),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "logging may not be set up, and a person is waiting for the reason")]
+fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    eprintln!("plimsoll-planner: {error}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,291 @@
+//! The Prometheus page: the planner itself, then the fleet, pools and models.
+
+use plimsoll_common::{
+    engine::{DistributionKind, Unit},
+    units::Micros,
+};
+use plimsoll_core::fleet::{
+    Counter, DistributionKey, DistributionSummary, FleetSnapshot, Freshness, PoolGauges, QUANTILES, Source,
+    Tally, Totals, Window, WindowSummaries,
+};
+use plimsoll_shell::metrics::{Label, MetricPage, MetricType};
+
+use super::OwnCost;
+use crate::{
+    drive::{Published, WindowStats},
+    ingest::IngestStats,
+};
+
+/// Quantiles on this page are those of the last minute.
+const WINDOW: Window = Window::OneMinute;
+
+pub(super) fn render(shown: &Published, stats: &IngestStats, own: OwnCost, uptime: Micros) -> String {
+    let mut page = MetricPage::new();
+    planner(&mut page, shown, own, uptime);
+    ingest(&mut page, stats);
+    windows(&mut page, &shown.windows);
+    fleet(&mut page, &shown.snapshot);
+    let pools = shown.snapshot.pools.iter().map(|row| Scoped {
+        labels: vec![
+            ("model", row.key.model.as_ref().map_or("", |model| model.as_str())),
+            ("pool", row.name.as_str()),
+            ("role", row.key.role.as_str()),
+        ],
+        gauges: &row.gauges,
+        totals: &row.totals,
+        windows: &row.windows,
+    });
+    scope(&mut page, "plimsoll_pool", "pool", &pools.collect::<Vec<_>>());
+    let models = shown.snapshot.models.iter().map(|row| Scoped {
+        labels: vec![("model", row.model.as_str())],
+        gauges: &row.gauges,
+        totals: &row.totals,
+        windows: &row.windows,
+    });
+    scope(&mut page, "plimsoll_model", "model", &models.collect::<Vec<_>>());
+    page.finish()
+}
+
+fn planner(page: &mut MetricPage, shown: &Published, own: OwnCost, uptime: Micros) {
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    page.gauge("plimsoll_planner_build_info", "Always 1; the label tells the version.", &version, 1u64);
+    page.gauge("plimsoll_planner_uptime_seconds", "Since the planner started.", &[], uptime.as_secs_f64());
+    page.family("plimsoll_planner_cpu_seconds_total", MetricType::Counter, "CPU time of the planner.")
+        .maybe(&[], own.cpu_seconds);
+    page.family(
+        "plimsoll_planner_resident_memory_bytes",
+        MetricType::Gauge,
+        "Resident memory of the planner.",
+    )
+    .maybe(&[], own.resident_bytes);
+    let build = shown.build.as_secs_f64();
+    page.gauge("plimsoll_planner_snapshot_build_seconds", "Time that the last snapshot took.", &[], build);
+}
+
+fn ingest(page: &mut MetricPage, stats: &IngestStats) {
+    let open = stats.connections.get();
+    page.gauge("plimsoll_planner_connections", "Agents that are connected.", &[], open);
+    let pending = stats.pending.get();
+    page.gauge("plimsoll_planner_connections_pending", "Connections before their hello.", &[], pending);
+    let counters = [
+        ("handshakes_total", "QUIC handshakes that ended well.", &stats.accepted),
+        (
+            "handshake_failures_total",
+            "QUIC handshakes that failed or took too long.",
+            &stats.handshake_failures,
+        ),
+        ("connections_refused_total", "Connection attempts refused for want of room.", &stats.refused),
+        ("connections_retried_total", "Connection attempts that had to prove their address.", &stats.retried),
+        ("hello_timeouts_total", "Connections that said no hello in time.", &stats.hello_timeouts),
+        ("hellos_total", "Hellos taken.", &stats.hellos),
+        ("inventories_total", "Inventories taken.", &stats.inventories),
+        ("reports_total", "Reports taken, those sent again included.", &stats.reports),
+        ("frame_bytes_total", "Bytes of frames received.", &stats.frame_bytes),
+        ("acks_total", "Acknowledgements sent.", &stats.acks),
+        ("unknown_frames_total", "Frames of unknown kinds, skipped.", &stats.unknown_frames),
+        (
+            "unknown_distributions_total",
+            "Distributions of unknown kinds, skipped.",
+            &stats.unknown_distributions,
+        ),
+        ("reset_streams_total", "Streams that an agent gave up midway.", &stats.reset_streams),
+    ];
+    for (name, help, count) in counters {
+        page.counter(&format!("plimsoll_planner_{name}"), help, &[], count.get());
+    }
+    let help = "Frames that were refused or skipped, by what was wrong with them.";
+    let mut errors = page.family("plimsoll_planner_frame_errors_total", MetricType::Counter, help);
+    stats.errors().for_each(|(reason, n)| errors.sample(&[("reason", reason)], n));
+    let help = "Connections that the planner ended, by reason.";
+    let mut closes = page.family("plimsoll_planner_connections_closed_total", MetricType::Counter, help);
+    stats.closes().for_each(|(reason, n)| closes.sample(&[("reason", reason)], n));
+}
+
+fn windows(page: &mut MetricPage, windows: &WindowStats) {
+    let counters = [
+        ("applied", "Reports applied.", windows.applied),
+        ("duplicate", "Reports dropped because they were applied before.", windows.duplicates),
+        ("overlapping", "Reports dropped because a part of them was applied before.", windows.overlaps),
+        ("lost", "Agent windows that can't be applied any more.", windows.lost),
+    ];
+    for (name, help, n) in counters {
+        page.counter(&format!("plimsoll_planner_windows_{name}_total"), help, &[], n);
+    }
+    let help = "Agent windows between applied ones that have not come.";
+    page.gauge("plimsoll_planner_windows_missing", help, &[], windows.missing);
+}
+
+fn fleet(page: &mut MetricPage, snapshot: &FleetSnapshot) {
+    let fleet = &snapshot.fleet;
+    let tallies = [
+        ("nodes", "Nodes by freshness of what they report.", &fleet.nodes),
+        ("gpus", "GPUs by freshness of their values.", &fleet.gpus),
+        ("engines", "Engines by freshness of their values.", &fleet.engines),
+    ];
+    for (name, help, tally) in tallies {
+        by_status(page, &format!("plimsoll_fleet_{name}"), help, &[(&[], tally)]);
+    }
+    page.gauge("plimsoll_fleet_gpus_lost", "Live GPUs that their agents see as lost.", &[], fleet.gpus_lost);
+    page.gauge("plimsoll_fleet_pools", "Pools.", &[], fleet.pools);
+    page.gauge("plimsoll_fleet_models", "Models.", &[], fleet.models);
+    let sums = [
+        ("running_requests", "Requests in the running batches of live engines.", fleet.running_requests),
+        ("waiting_requests", "Requests waiting in live engines.", fleet.waiting_requests),
+        ("gpu_memory_used_bytes", "Frame buffer in use on live GPUs.", fleet.gpu_memory_used_bytes),
+    ];
+    for (name, help, value) in sums {
+        page.family(&format!("plimsoll_fleet_{name}"), MetricType::Gauge, help).maybe(&[], value);
+    }
+    page.family("plimsoll_fleet_gpu_power_watts", MetricType::Gauge, "Power draw of live GPUs.")
+        .maybe(&[], fleet.gpu_power_watts);
+    let ledger = &fleet.ledger;
+    page.counter("plimsoll_fleet_observations_total", "Windows folded into the fleet.", &[], ledger.observed);
+    let help = "What did not fit the fleet's limits, in rows of windows.";
+    let mut refused = page.family("plimsoll_fleet_refused_total", MetricType::Counter, help);
+    let reasons = [
+        ("nodes", ledger.refused_nodes),
+        ("gpus", ledger.refused_gpus),
+        ("engines", ledger.refused_engines),
+        ("pools", ledger.refused_pools),
+        ("layouts", ledger.refused_layouts),
+    ];
+    reasons.iter().for_each(|(what, n)| refused.sample(&[("what", what)], *n));
+    let help = "Windows too late or too long for at least one sliding window; totals have them.";
+    page.counter("plimsoll_fleet_outside_windows_total", help, &[], ledger.outside_windows);
+    page.counter("plimsoll_fleet_forgotten_nodes_total", "Nodes forgotten.", &[], ledger.forgotten_nodes);
+}
+
+fn by_status(page: &mut MetricPage, name: &str, help: &str, tallies: &[(&[Label<'_>], &Tally)]) {
+    let mut family = page.family(name, MetricType::Gauge, help);
+    for (labels, tally) in tallies {
+        for freshness in Freshness::ALL {
+            let mut labels = labels.to_vec();
+            labels.push(("status", freshness.as_str()));
+            family.sample(&labels, tally.get(*freshness));
+        }
+    }
+}
+
+/// A pool or a model.
+struct Scoped<'a> {
+    labels: Vec<Label<'a>>,
+    gauges: &'a PoolGauges,
+    totals: &'a Totals,
+    windows: &'a WindowSummaries,
+}
+
+impl Scoped<'_> {
+    fn with<'l>(&'l self, more: &[Label<'l>]) -> Vec<Label<'l>> {
+        self.labels.iter().chain(more).copied().collect()
+    }
+}
+
+/// The families of all pools, or of all models; `prefix` names them and `what` stands in the help.
+fn scope(page: &mut MetricPage, prefix: &str, what: &str, rows: &[Scoped<'_>]) {
+    let tallies: Vec<_> = rows.iter().map(|row| (row.labels.as_slice(), &row.gauges.engines)).collect();
+    let help = format!("Engines of the {what} by freshness.");
+    by_status(page, &format!("{prefix}_engines"), &help, &tallies);
+    type Gauge = fn(&PoolGauges) -> Option<u64>;
+    let gauges: [(&str, &str, Gauge); 5] = [
+        ("engines_ready", "Live engines whose page was read", |g| Some(g.engines_ready)),
+        ("replicas", "Replicas", |g| Some(g.replicas)),
+        ("gpus", "GPUs", |g| Some(g.gpus)),
+        ("running_requests", "Requests in the running batches of live engines", |g| g.running_requests),
+        ("waiting_requests", "Requests waiting in live engines", |g| g.waiting_requests),
+    ];
+    for (name, help, value) in gauges {
+        let (name, help) = (format!("{prefix}_{name}"), format!("{help} of the {what}."));
+        let mut family = page.family(&name, MetricType::Gauge, &help);
+        rows.iter().for_each(|row| family.maybe(&row.labels, value(row.gauges)));
+    }
+    let (name, help) = (
+        format!("{prefix}_kv_cache_utilization_ratio"),
+        format!("KV-cache utilization of live engines of the {what}: mean and highest."),
+    );
+    let mut kv = page.family(&name, MetricType::Gauge, &help);
+    for row in rows {
+        kv.maybe(&row.with(&[("stat", "mean")]), row.gauges.kv_cache_utilization_ratio_mean);
+        kv.maybe(&row.with(&[("stat", "max")]), row.gauges.kv_cache_utilization_ratio_max);
+    }
+    for counter in Counter::ALL {
+        let name = format!("{prefix}_{}_total", counter.as_str());
+        let help = format!("{} of the {what}, since first seen by this planner.", words(counter.as_str()));
+        let mut family = page.family(&name, MetricType::Counter, &help);
+        rows.iter().for_each(|row| family.maybe(&row.labels, row.totals.counts.get(*counter)));
+    }
+    for source in [Source::Bucketed, Source::Exact] {
+        for kind in DistributionKind::ALL {
+            summary(page, prefix, what, DistributionKey { kind: *kind, source }, rows);
+        }
+    }
+    for unit in [Unit::Seconds, Unit::Tokens] {
+        bounds(page, prefix, what, unit, rows);
+    }
+}
+
+/// `requests_arrived` → `Requests arrived`.
+fn words(name: &str) -> String {
+    let mut chars = name.chars().map(|c| if c == '_' { ' ' } else { c });
+    chars.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(chars).collect()
+}
+
+const fn unit_name(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Seconds => "seconds",
+        Unit::Tokens => "tokens",
+    }
+}
+
+fn summary(page: &mut MetricPage, prefix: &str, what: &str, key: DistributionKey, rows: &[Scoped<'_>]) {
+    let unit = key.kind.unit();
+    let name = format!("{prefix}_{key}_{}", unit_name(unit));
+    let help = format!(
+        "{} of the {what}: estimated quantiles of the last minute, sum and count since first seen.",
+        key.to_string().to_uppercase()
+    );
+    let mut family = page.family(&name, MetricType::Summary, &help);
+    for row in rows {
+        let Some((_, total)) = row.totals.distributions.iter().find(|(known, _)| *known == key) else {
+            continue;
+        };
+        if let Some(shown) = row.windows.get(&WINDOW).and_then(|window| window.distributions.get(&key)) {
+            for ((_, q), quantile) in QUANTILES.iter().zip(&shown.quantiles) {
+                let estimate = quantile.map_or(f64::NAN, |quantile| shown.published(quantile.estimate));
+                family.sample(&row.with(&[("quantile", &q.to_string())]), estimate);
+            }
+        }
+        family.suffixed("_sum", &row.labels, total.sum as f64 / unit.per_published());
+        family.suffixed("_count", &row.labels, total.count);
+    }
+}
+
+/// Between what the quantiles certainly lie.
+fn bounds(page: &mut MetricPage, prefix: &str, what: &str, unit: Unit, rows: &[Scoped<'_>]) {
+    let name = format!("{prefix}_quantile_bound_{}", unit_name(unit));
+    let help = format!(
+        "Between what the quantiles of the last minute of the {what} certainly lie; +Inf where nothing bounds one."
+    );
+    let mut family = page.family(&name, MetricType::Gauge, &help);
+    for row in rows {
+        let shown = row.windows.get(&WINDOW).into_iter().flat_map(|window| window.distributions.values());
+        for distribution in shown.filter(|distribution| distribution.key.kind.unit() == unit) {
+            sample_bounds(&mut family, row, distribution);
+        }
+    }
+}
+
+fn sample_bounds(
+    family: &mut plimsoll_shell::metrics::Family<'_>,
+    row: &Scoped<'_>,
+    shown: &DistributionSummary,
+) {
+    let key = shown.key.to_string();
+    for ((_, q), quantile) in QUANTILES.iter().zip(&shown.quantiles) {
+        let Some(quantile) = quantile else { continue };
+        let q = q.to_string();
+        let labels = |bound| row.with(&[("distribution", &key), ("q", &q), ("bound", bound)]);
+        family.sample(&labels("low"), shown.published(quantile.low));
+        let high = quantile.high.map_or(f64::INFINITY, |high| shown.published(high));
+        family.sample(&labels("high"), high);
+    }
+}

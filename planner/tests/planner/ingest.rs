@@ -1,0 +1,234 @@
+//! What agents may say, and what happens to those who say something else.
+
+use plimsoll_common::{
+    ids::Seq,
+    wire::{CloseCode, FrameEncoder, MAX_FRAME_BYTES, Message, Report, Request},
+};
+use plimsoll_shell::tls;
+
+use crate::support::{Agent, Planner, hello_frame, inventory, report};
+
+const ARRIVED: &str = "/models/0/totals/counters/requests_arrived";
+
+fn code(code: CloseCode) -> u64 {
+    u64::from(code.code())
+}
+
+#[tokio::test]
+async fn every_window_counts_once_in_any_order() {
+    let planner = Planner::start().await;
+    let (mut agent, seq) = Agent::hello(&planner, "node-1", 7).await;
+    assert_eq!(seq, Seq(0));
+    agent.send(inventory(1)).await;
+    for seq in [1, 2, 2, 5, 4, 3, 1, 5] {
+        agent.send(report(seq, 1, 10 * seq)).await;
+    }
+    agent.acked(5).await;
+    let json = planner.wait_for("/api/v1/agents", |json| json["agents"]["windows"]["duplicates"] == 3).await;
+    assert_eq!(json["agents"]["windows"]["applied"], 5);
+    assert_eq!(json["agents"]["connected"][0]["acknowledged_seq"], 5);
+    let json = planner.json("/api/v1/models").await;
+    assert_eq!(json.pointer(ARRIVED).unwrap(), 150);
+    assert_eq!(json.pointer("/models/0/totals/distributions/ttft/count").unwrap(), 150);
+    planner.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_comes_back_goes_on_where_it_was() {
+    let planner = Planner::start().await;
+    let (mut first, _) = Agent::hello(&planner, "node-1", 7).await;
+    first.send(inventory(1)).await;
+    first.send(report(1, 1, 1)).await;
+    first.acked(1).await;
+    let (mut second, seq) = Agent::hello(&planner, "node-1", 7).await;
+    assert_eq!(seq, Seq(1));
+    assert_eq!(first.closed().await.0, code(CloseCode::Replaced));
+    second.send(inventory(1)).await;
+    second.send(report(1, 1, 1)).await;
+    second.send(report(2, 1, 1)).await;
+    second.acked(2).await;
+    // A new run of the agent counts from 1 again.
+    let (mut restarted, seq) = Agent::hello(&planner, "node-1", 8).await;
+    assert_eq!(seq, Seq(0));
+    restarted.send(inventory(1)).await;
+    restarted.send(report(1, 1, 1)).await;
+    restarted.acked(1).await;
+    planner.wait_for("/api/v1/models", |json| json.pointer(ARRIVED).is_some_and(|n| n == 3)).await;
+    assert_eq!(
+        planner.metric("plimsoll_planner_connections_closed_total{reason=\"replaced\"}").await,
+        Some(2.0)
+    );
+    planner.stop().await;
+}
+
+#[tokio::test]
+async fn a_report_that_overtakes_its_inventory_waits() {
+    let planner = Planner::start().await;
+    let (mut agent, _) = Agent::hello(&planner, "node-1", 1).await;
+    agent.send(report(1, 3, 4)).await;
+    agent.send(inventory(3)).await;
+    agent.acked(1).await;
+    planner.wait_for("/api/v1/models", |json| json.pointer(ARRIVED).is_some_and(|n| n == 4)).await;
+    planner.stop().await;
+}
+
+#[tokio::test]
+async fn reports_without_an_inventory_end_the_connection() {
+    let planner = Planner::start().await;
+    let (mut agent, _) = Agent::hello(&planner, "node-1", 1).await;
+    for seq in 1..=9 {
+        agent.send(report(seq, 3, 4)).await;
+    }
+    let (closed, reason) = agent.closed().await;
+    assert_eq!(closed, code(CloseCode::Order));
+    assert!(reason.contains("generation 3"), "{reason}");
+    planner.stop().await;
+}
+
+#[tokio::test]
+async fn bad_frames_end_the_connection_with_a_reason_and_are_counted() {
+    let planner = Planner::start().await;
+    let good = FrameEncoder::new().unwrap().encode(&report(1, 1, 1), 0).unwrap();
+    let with = |at: usize, byte: u8| {
+        let mut frame = good.clone();
+        frame[at] = byte;
+        frame
+    };
+    // A field of a newer agent, nested a hundred levels deep.
+    let mut deep = vec![1, 3, 0, 0, 0, 0, 0, 0, 0x81, 0xa2, b'z', b'z'];
+    deep.extend(std::iter::repeat_n(0x91, 100));
+    let no_range = {
+        let mut report = Report { seq: Seq(1), ..Report::default() };
+        report.generation.0 = 1;
+        report.first = Some(Seq(5));
+        FrameEncoder::new().unwrap().encode(&Message::Report(Box::new(report)), 0).unwrap()
+    };
+    let cases: [(Vec<u8>, CloseCode, &str); 9] = [
+        (Vec::new(), CloseCode::Malformed, "truncated"),
+        (good[..5].to_vec(), CloseCode::Malformed, "truncated"),
+        (with(0, 9), CloseCode::Version, "version"),
+        (with(2, 7), CloseCode::Malformed, "unknown_encoding"),
+        (with(2, 1), CloseCode::TooLarge, "decompress"),
+        (good[..good.len() - 3].to_vec(), CloseCode::Malformed, "malformed"),
+        (deep, CloseCode::Malformed, "too_deep"),
+        (vec![1; MAX_FRAME_BYTES + 1], CloseCode::TooLarge, "frame_too_long"),
+        (no_range, CloseCode::Refused, "refused"),
+    ];
+    for (i, (bytes, expected, label)) in cases.into_iter().enumerate() {
+        let name = format!("plimsoll_planner_frame_errors_total{{reason=\"{label}\"}}");
+        let before = planner.metric(&name).await.unwrap();
+        let (agent, _) = Agent::hello(&planner, &format!("node-{i}"), 1).await;
+        agent.send_bytes(&bytes).await;
+        let (closed, reason) = agent.closed().await;
+        assert_eq!(closed, code(expected), "case {i} ({label}): {reason}");
+        assert!(!reason.is_empty());
+        assert_eq!(planner.metric(&name).await, Some(before + 1.0), "case {i} ({label})");
+    }
+    planner.stop().await;
+}
+
+#[tokio::test]
+async fn what_its_inventory_does_not_have_is_refused() {
+    let planner = Planner::start().await;
+    let (mut agent, _) = Agent::hello(&planner, "node-1", 1).await;
+    agent.send(inventory(1)).await;
+    let Message::Report(mut bad) = report(1, 1, 1) else { unreachable!() };
+    bad.histograms.push(&plimsoll_common::wire::HistogramEntry {
+        engine: 5,
+        kind: 1,
+        layout: 1,
+        cells: vec![(0, 1)],
+        sum: 1,
+    });
+    agent.send(Message::Report(bad)).await;
+    let (closed, reason) = agent.closed().await;
+    assert_eq!(closed, code(CloseCode::Refused));
+    assert!(reason.contains("engine row 5"), "{reason}");
+    planner.stop().await;
+}
+
+#[tokio::test]
+async fn a_newer_agents_messages_are_skipped() {
+    let planner = Planner::start().await;
+    let (mut agent, _) = Agent::hello(&planner, "node-1", 1).await;
+    agent.send_bytes(&[1, 200, 0, 0, 0, 0, 0, 0, 0x80]).await;
+    agent.say(&[1, 201, 0, 0, 0, 0, 0, 0, 0x80]).await;
+    agent.send(inventory(1)).await;
+    agent.send(report(1, 1, 1)).await;
+    agent.acked(1).await;
+    assert_eq!(planner.metric("plimsoll_planner_unknown_frames_total").await, Some(2.0));
+    planner.stop().await;
+}
+
+#[tokio::test]
+async fn the_control_stream_begins_with_a_hello_and_has_only_that() {
+    let planner = Planner::start().await;
+    let mut rude = Agent::connect(&planner, None).await;
+    let frame = FrameEncoder::new().unwrap().encode(&report(1, 1, 1), 0).unwrap();
+    rude.say(&frame).await;
+    assert_eq!(rude.closed().await.0, code(CloseCode::Order));
+    let (mut twice, _) = Agent::hello(&planner, "node-1", 1).await;
+    twice.say(&hello_frame("node-1", 1)).await;
+    assert_eq!(twice.closed().await.0, code(CloseCode::Order));
+    let (astray, _) = Agent::hello(&planner, "node-1", 1).await;
+    astray.send_bytes(&hello_frame("node-1", 1)).await;
+    assert_eq!(astray.closed().await.0, code(CloseCode::Order));
+    let mut huge = Agent::connect(&planner, None).await;
+    huge.say(&vec![1; MAX_FRAME_BYTES + 1]).await;
+    assert_eq!(huge.closed().await.0, code(CloseCode::TooLarge));
+    planner.stop().await;
+}
+
+#[tokio::test]
+async fn agents_are_asked_for_an_interval() {
+    let planner = Planner::with(|settings| settings.report_interval = "5s".parse().ok()).await;
+    let (mut agent, _) = Agent::hello(&planner, "node-1", 1).await;
+    assert_eq!(agent.hear().await, Message::Request(Request { report_interval_ms: Some(5_000) }));
+    planner.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_planner_says_so() {
+    let planner = Planner::with(|settings| settings.max_nodes = Some(1)).await;
+    let (_first, _) = Agent::hello(&planner, "node-1", 1).await;
+    let mut second = Agent::connect(&planner, None).await;
+    second.say(&hello_frame("node-2", 1)).await;
+    assert_eq!(second.closed().await.0, code(CloseCode::Busy));
+    let crowded = Planner::with(|settings| settings.max_connections = Some(1)).await;
+    let (_only, _) = Agent::hello(&crowded, "node-1", 1).await;
+    assert!(Agent::try_connect(&crowded, None).await.is_err());
+    assert_eq!(crowded.metric("plimsoll_planner_connections_refused_total").await, Some(1.0));
+    planner.stop().await;
+    crowded.stop().await;
+}
+
+#[tokio::test]
+async fn with_an_authority_agents_must_show_a_certificate() {
+    let (identity, pem) = tls::Identity::throw_away(&["node-1"]).unwrap();
+    let directory = std::env::temp_dir().join(format!("plimsoll-planner-mtls-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let ca = directory.join("ca.pem");
+    std::fs::write(&ca, pem).unwrap();
+    let planner = Planner::with(|settings| settings.tls_client_ca = Some(ca)).await;
+    let mut known = Agent::connect(&planner, Some(identity)).await;
+    known.say(&hello_frame("node-1", 1)).await;
+    assert_eq!(known.ack().await, Seq(0));
+    let (stranger, _) = tls::Identity::throw_away(&["node-1"]).unwrap();
+    for shown in [None, Some(stranger)] {
+        // In TLS 1.3 the client believes in the connection until the server has seen its certificate.
+        if let Ok(agent) = Agent::try_connect(&planner, shown).await {
+            assert!(matches!(agent.quic.closed().await, quinn::ConnectionError::ConnectionClosed(_)));
+        }
+    }
+    assert_eq!(planner.metric("plimsoll_planner_handshake_failures_total").await, Some(2.0));
+    planner.stop().await;
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[tokio::test]
+async fn a_planner_that_ends_says_so() {
+    let planner = Planner::start().await;
+    let (agent, _) = Agent::hello(&planner, "node-1", 1).await;
+    planner.stop().await;
+    assert_eq!(agent.closed().await.0, code(CloseCode::Done));
+}

@@ -1,0 +1,5 @@
+//! A whole planner in this process, real agents' connections and real HTTP requests.
+
+mod http;
+mod ingest;
+mod support;
