@@ -1,0 +1,148 @@
+//! Engines without a GPU.
+
+use std::{net::SocketAddr, path::PathBuf, process::Command};
+
+use serde_json::Value;
+
+use super::START;
+use crate::{
+    http::Http,
+    openai::{self, Answer, Prompt},
+    process::Process,
+    request_log::{self, Ended},
+    wait,
+    world::World,
+};
+
+/// An engine to start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmulatorSpec {
+    /// Its name, and that of its files.
+    pub name: String,
+    /// The model it serves.
+    pub model: String,
+    /// One of the emulator's built-in profiles.
+    pub profile: String,
+    /// Iterations are this many times faster than the profile says.
+    pub speed: f64,
+    /// The GPUs that it pretends to use.
+    pub gpus: Vec<String>,
+    /// The folder in which it says what it does to them.
+    pub activity: Option<PathBuf>,
+    /// Where to listen; a free port if not given.
+    pub listen: Option<SocketAddr>,
+    /// Flags besides.
+    pub flags: Vec<String>,
+}
+
+impl EmulatorSpec {
+    /// An engine of this name and model, at the profile's own speed.
+    #[must_use]
+    pub fn new(name: &str, model: &str, profile: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            model: model.to_owned(),
+            profile: profile.to_owned(),
+            speed: 1.0,
+            gpus: Vec::new(),
+            activity: None,
+            listen: None,
+            flags: Vec::new(),
+        }
+    }
+
+    /// The command, without what is given to every process.
+    #[must_use]
+    pub fn command(&self, world: &World) -> Command {
+        let mut command = Command::new(&world.artifacts().emulator);
+        command.args([
+            "--model",
+            &self.model,
+            "--profile",
+            &self.profile,
+            "--speed",
+            &self.speed.to_string(),
+        ]);
+        if let Some(listen) = self.listen {
+            command.args(["--listen", &listen.to_string()]);
+        }
+        if let (Some(folder), false) = (&self.activity, self.gpus.is_empty()) {
+            command.arg("--gpu-activity").arg(folder.join(&self.name));
+            command.args(self.gpus.iter().flat_map(|uuid| ["--gpu", uuid]));
+        }
+        command.arg("--request-log").arg(self.request_log(world)).args(&self.flags);
+        command
+    }
+
+    /// Where its exact record goes.
+    #[must_use]
+    pub fn request_log(&self, world: &World) -> PathBuf {
+        world.file(&format!("{}.requests.jsonl", self.name))
+    }
+
+    /// Starts it and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not come up in time.
+    pub async fn start(&self, world: &World, http: &Http) -> anyhow::Result<Emulator> {
+        let mut process = world.start(&self.name, self.command(world))?;
+        let address = process.address("http", START).await?;
+        wait::until(&format!("healthy {}", self.name), START, async || {
+            process.check()?;
+            Ok(match http.get(address, "/health").await {
+                Ok(answer) if answer.status.is_success() => Ok(()),
+                Ok(answer) => Err(format!("status {}", answer.status)),
+                Err(error) => Err(format!("{error:#}")),
+            })
+        })
+        .await?;
+        let request_log = self.request_log(world);
+        Ok(Emulator { process, address, model: self.model.clone(), request_log, http: http.clone() })
+    }
+}
+
+/// A running engine.
+#[derive(Debug)]
+pub struct Emulator {
+    /// The process.
+    pub process: Process,
+    /// Where it serves.
+    pub address: SocketAddr,
+    /// The model it serves.
+    pub model: String,
+    /// Its exact record.
+    pub request_log: PathBuf,
+    http: Http,
+}
+
+impl Emulator {
+    /// The root URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Sends a prompt and reads the whole answer.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn complete(&self, prompt: Prompt) -> anyhow::Result<Answer> {
+        openai::complete(&self.http, self.address, &self.model, prompt).await
+    }
+
+    /// What the engine itself says of its latencies.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn exact(&self) -> anyhow::Result<Value> {
+        self.http.json(self.address, "/emulator/exact").await
+    }
+
+    /// The requests that ended so far.
+    ///
+    /// # Errors
+    /// When the record can't be read.
+    pub fn ended(&self) -> anyhow::Result<Vec<Ended>> {
+        request_log::read(&self.request_log)
+    }
+}

@@ -1,0 +1,10 @@
+//! End-to-end tests: the real programs on loopback, held against the emulators' exact records.
+
+mod cluster;
+mod counts;
+mod ends;
+mod expected;
+mod lonely;
+mod pages;
+mod restart;
+mod trust;
