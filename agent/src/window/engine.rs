@@ -4,23 +4,22 @@ use std::{collections::BTreeMap, time::Duration};
 
 use plimsoll_common::{
     engine::DistributionKind,
-    histogram::{BucketCounts, BucketLayout, LatencyHistogram, SparseHistogram, place},
+    histogram::BucketLayout,
     ids::ModelName,
-    units::Micros,
     wire::{EngineColumns, EngineInfo, EngineState, HistogramColumns, HistogramEntry},
 };
 use tokio::time::Instant;
 
-use super::{catalogue::Catalogue, millis};
+use super::{
+    catalogue::Catalogue,
+    distribution::{Cumulative, Distribution, MAX_DISTRIBUTIONS, Recent},
+    gained::Gained,
+    millis,
+};
 use crate::{
     config::Endpoint,
-    engines::{EngineDelta, EngineGauges, EngineIdentity, EngineReading, HistogramDelta, PageQuality},
+    engines::{EngineGauges, EngineIdentity, EngineReading, HistogramDelta, PageQuality},
 };
-
-/// The most `(kind, layout)` pairs of one engine in one window; an engine that changes its buckets starts a new pair.
-const MAX_DISTRIBUTIONS: usize = 64;
-/// How long the shown distributions reach back at least; at most twice as long.
-const RECENT: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct EngineWindow {
@@ -38,15 +37,6 @@ pub(super) struct EngineWindow {
     recent: Recent,
     quality: Quality,
     unplaced: u64,
-}
-
-/// One distribution since the agent first saw the engine, in the newest of its bucket layouts.
-#[derive(Debug, Clone)]
-pub struct Cumulative {
-    /// Samples by bucket.
-    pub counts: BucketCounts,
-    /// Their sum, microseconds or tokens.
-    pub sum: u64,
 }
 
 /// How well an engine's pages could be read, in all.
@@ -75,91 +65,6 @@ struct Part {
     layout: BucketLayout,
     buckets: BTreeMap<usize, u64>,
     sum: u64,
-}
-
-/// Counters gained; `None` until the page told of them.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Gained {
-    pub(crate) arrived: Option<u64>,
-    pub(crate) prompt_tokens: Option<u64>,
-    pub(crate) generation_tokens: Option<u64>,
-    pub(crate) prefix_queries: Option<u64>,
-    pub(crate) prefix_hits: Option<u64>,
-    pub(crate) preemptions: Option<u64>,
-    pub(crate) finished_stop: Option<u64>,
-    pub(crate) finished_length: Option<u64>,
-    pub(crate) aborted: Option<u64>,
-    pub(crate) errored: Option<u64>,
-    pub(crate) resets: Option<u64>,
-}
-
-impl Gained {
-    fn add(&mut self, delta: &EngineDelta) {
-        let more = Self {
-            arrived: delta.arrived,
-            prompt_tokens: delta.prompt_tokens,
-            generation_tokens: delta.generation_tokens,
-            prefix_queries: delta.prefix_queries,
-            prefix_hits: delta.prefix_hits,
-            preemptions: delta.preemptions,
-            finished_stop: delta.finished_stop,
-            finished_length: delta.finished_length,
-            aborted: delta.aborted,
-            errored: delta.errored,
-            resets: (delta.resets > 0).then_some(delta.resets),
-        };
-        for (sum, gain) in self.fields_mut().into_iter().zip(more.fields()) {
-            if let Some(gain) = gain {
-                *sum = Some(sum.unwrap_or(0).saturating_add(gain));
-            }
-        }
-    }
-
-    const fn fields(&self) -> [Option<u64>; 11] {
-        [
-            self.arrived,
-            self.prompt_tokens,
-            self.generation_tokens,
-            self.prefix_queries,
-            self.prefix_hits,
-            self.preemptions,
-            self.finished_stop,
-            self.finished_length,
-            self.aborted,
-            self.errored,
-            self.resets,
-        ]
-    }
-
-    fn fields_mut(&mut self) -> [&mut Option<u64>; 11] {
-        [
-            &mut self.arrived,
-            &mut self.prompt_tokens,
-            &mut self.generation_tokens,
-            &mut self.prefix_queries,
-            &mut self.prefix_hits,
-            &mut self.preemptions,
-            &mut self.finished_stop,
-            &mut self.finished_length,
-            &mut self.aborted,
-            &mut self.errored,
-            &mut self.resets,
-        ]
-    }
-
-    fn push_to(&self, columns: &mut EngineColumns) {
-        columns.arrived.push(self.arrived);
-        columns.prompt_tokens.push(self.prompt_tokens);
-        columns.generation_tokens.push(self.generation_tokens);
-        columns.prefix_queries.push(self.prefix_queries);
-        columns.prefix_hits.push(self.prefix_hits);
-        columns.preemptions.push(self.preemptions);
-        columns.finished_stop.push(self.finished_stop);
-        columns.finished_length.push(self.finished_length);
-        columns.aborted.push(self.aborted);
-        columns.errored.push(self.errored);
-        columns.resets.push(self.resets);
-    }
 }
 
 impl EngineWindow {
@@ -197,7 +102,8 @@ impl EngineWindow {
                 self.recent.turn(reading.taken);
                 for histogram in &update.delta.histograms {
                     self.add(histogram);
-                    self.accumulate(histogram);
+                    let fresh = || Cumulative::new(&histogram.layout);
+                    self.cumulative.entry(histogram.kind).or_insert_with(fresh).add(histogram);
                     self.recent.add(histogram);
                 }
             }
@@ -241,17 +147,6 @@ impl EngineWindow {
             *slot = slot.saturating_add(*n);
         }
         part.sum = part.sum.saturating_add(delta.sum);
-    }
-
-    /// Other buckets start anew, as a restarted engine's counters do: scrapers of our page see a counter reset.
-    fn accumulate(&mut self, delta: &HistogramDelta) {
-        let fresh = || Cumulative { counts: BucketCounts::new(delta.layout.clone()), sum: 0 };
-        let total = self.cumulative.entry(delta.kind).or_insert_with(fresh);
-        if *total.counts.layout() != delta.layout {
-            *total = fresh();
-        }
-        delta.buckets.iter().for_each(|(bucket, n)| total.counts.add(*bucket, *n));
-        total.sum = total.sum.saturating_add(delta.sum);
     }
 
     pub(super) fn close(
@@ -318,7 +213,7 @@ impl EngineWindow {
             quality: self.quality,
             cumulative: self.cumulative.clone(),
             distributions: self.recent.merged(),
-            recent_since: self.recent.full_since,
+            recent_since: self.recent.since(),
         }
     }
 }
@@ -350,92 +245,4 @@ pub struct EngineView {
     pub distributions: BTreeMap<DistributionKind, Distribution>,
     /// Since when those count.
     pub recent_since: Instant,
-}
-
-/// A bucketed distribution: an estimate and what is certain.
-#[derive(Debug, Clone, Default)]
-pub struct Distribution {
-    /// Where the samples most likely lie.
-    pub placed: SparseHistogram,
-    /// In which buckets they lie for sure, one entry a layout.
-    pub buckets: Vec<BucketCounts>,
-    /// Samples above the last finite edge.
-    pub saturated: u64,
-}
-
-impl Distribution {
-    fn add(&mut self, delta: &HistogramDelta) {
-        let placed = &mut self.placed;
-        self.saturated += place(&delta.layout, &delta.buckets, delta.sum, |cell, n| placed.add_cell(cell, n));
-        self.placed.add_sum(delta.sum);
-        self.count(&delta.layout, delta.buckets.iter().copied());
-    }
-
-    fn merge(&mut self, other: &Self) {
-        other.placed.cells().for_each(|(cell, n)| self.placed.add_cell(cell, n));
-        self.placed.add_sum(other.placed.sum());
-        self.saturated = self.saturated.saturating_add(other.saturated);
-        other.buckets.iter().for_each(|counts| self.count(counts.layout(), counts.nonzero()));
-    }
-
-    fn count(&mut self, layout: &BucketLayout, buckets: impl Iterator<Item = (usize, u64)>) {
-        let at = match self.buckets.iter().position(|counts| counts.layout() == layout) {
-            Some(at) => at,
-            None if self.buckets.len() < MAX_DISTRIBUTIONS => {
-                self.buckets.push(BucketCounts::new(layout.clone()));
-                self.buckets.len() - 1
-            }
-            None => return,
-        };
-        buckets.for_each(|(bucket, n)| self.buckets[at].add(bucket, n));
-    }
-
-    /// The samples, dense, for quantiles.
-    #[must_use]
-    pub fn histogram(&self) -> LatencyHistogram {
-        let mut dense = LatencyHistogram::new();
-        self.placed.add_into(&mut dense);
-        dense
-    }
-
-    /// The sum of the samples, microseconds or tokens.
-    #[must_use]
-    pub const fn sum(&self) -> Micros {
-        Micros(self.placed.sum())
-    }
-}
-
-/// Two halves that take turns, so that "recent" reaches back between one and two times [`RECENT`].
-#[derive(Debug)]
-struct Recent {
-    filling: BTreeMap<DistributionKind, Distribution>,
-    full: BTreeMap<DistributionKind, Distribution>,
-    filling_since: Instant,
-    full_since: Instant,
-}
-
-impl Recent {
-    const fn new(now: Instant) -> Self {
-        Self { filling: BTreeMap::new(), full: BTreeMap::new(), filling_since: now, full_since: now }
-    }
-
-    fn turn(&mut self, now: Instant) {
-        if now.saturating_duration_since(self.filling_since) >= RECENT {
-            self.full = std::mem::take(&mut self.filling);
-            self.full_since = self.filling_since;
-            self.filling_since = now;
-        }
-    }
-
-    fn add(&mut self, delta: &HistogramDelta) {
-        self.filling.entry(delta.kind).or_default().add(delta);
-    }
-
-    fn merged(&self) -> BTreeMap<DistributionKind, Distribution> {
-        let mut merged = self.full.clone();
-        for (kind, distribution) in &self.filling {
-            merged.entry(*kind).or_default().merge(distribution);
-        }
-        merged
-    }
 }

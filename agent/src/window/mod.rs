@@ -4,7 +4,9 @@
 //! read the columns stands in the inventory, which changes only when something on the node does.
 
 mod catalogue;
+mod distribution;
 mod engine;
+mod gained;
 
 use std::time::Duration;
 
@@ -14,8 +16,11 @@ use plimsoll_common::{
 };
 use tokio::time::Instant;
 
-pub use self::engine::{Cumulative, Distribution, EngineView, Quality};
 use self::{catalogue::Catalogue, engine::EngineWindow};
+pub use self::{
+    distribution::{Cumulative, Distribution},
+    engine::{EngineView, Quality},
+};
 use crate::{
     config::Endpoint,
     engines::EngineReading,
