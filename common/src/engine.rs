@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codes::coded_enum;
+
 /// Which software serves the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -59,77 +61,43 @@ impl fmt::Display for Role {
     }
 }
 
-macro_rules! distribution_kinds {
-    ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal, $unit:ident;)*) => {
-        /// One distribution that engines publish. Kinds with different meanings are never merged: an ITL sampled once
-        /// an engine step is not an ITL sampled once a token, and neither is a TPOT averaged over a request.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        pub enum DistributionKind {
-            $($(#[$doc])* $name = $code,)*
-        }
-
-        impl DistributionKind {
-            /// Every kind, in the order of their codes.
-            pub const ALL: &[Self] = &[$(Self::$name,)*];
-
-            /// The code on the wire. Codes are never reused.
-            #[must_use]
-            pub const fn code(self) -> u64 {
-                self as u64
-            }
-
-            /// The kind with this code; `None` for one that this build does not know.
-            #[must_use]
-            pub const fn from_code(code: u64) -> Option<Self> {
-                match code {
-                    $($code => Some(Self::$name),)*
-                    _ => None,
-                }
-            }
-
-            /// The name in labels and JSON.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$name => $text,)*
-                }
-            }
-
-            /// The unit of one sample.
-            #[must_use]
-            pub const fn unit(self) -> Unit {
-                match self {
-                    $(Self::$name => Unit::$unit,)*
-                }
-            }
-        }
-    };
+coded_enum! {
+    /// One distribution that engines publish. Kinds with different meanings are never merged: an ITL sampled once an
+    /// engine step is not an ITL sampled once a token, and neither is a TPOT averaged over a request.
+    DistributionKind:
+    /// Time to first token, queueing included.
+    Ttft = 1, "ttft";
+    /// Inter-token latency, one sample for each engine step that gave the request output (vLLM).
+    ItlStep = 2, "itl_step";
+    /// Inter-token latency, one sample for each token (SGLang: chunk gap divided by its tokens).
+    ItlToken = 3, "itl_token";
+    /// Time per output token, one mean for each finished request.
+    Tpot = 4, "tpot";
+    /// Arrival to last token, observed at the end of a request.
+    E2e = 5, "e2e";
+    /// Arrival to first scheduled, observed at the end of a request.
+    Queue = 6, "queue";
+    /// First scheduled to first token, observed at the end of a request.
+    Prefill = 7, "prefill";
+    /// First token to last token, observed at the end of a request.
+    Decode = 8, "decode";
+    /// First scheduled to last token, observed at the end of a request.
+    Inference = 9, "inference";
+    /// Input sequence length (ISL): prompt tokens of a finished request.
+    Isl = 16, "isl";
+    /// Output sequence length (OSL): generated tokens of a finished request.
+    Osl = 17, "osl";
 }
 
-distribution_kinds! {
-    /// Time to first token, queueing included.
-    Ttft = 1, "ttft", Seconds;
-    /// Inter-token latency, one sample for each engine step that gave the request output (vLLM).
-    ItlStep = 2, "itl_step", Seconds;
-    /// Inter-token latency, one sample for each token (SGLang: chunk gap divided by its tokens).
-    ItlToken = 3, "itl_token", Seconds;
-    /// Time per output token, one mean for each finished request.
-    Tpot = 4, "tpot", Seconds;
-    /// Arrival to last token, observed at the end of a request.
-    E2e = 5, "e2e", Seconds;
-    /// Arrival to first scheduled, observed at the end of a request.
-    Queue = 6, "queue", Seconds;
-    /// First scheduled to first token, observed at the end of a request.
-    Prefill = 7, "prefill", Seconds;
-    /// First token to last token, observed at the end of a request.
-    Decode = 8, "decode", Seconds;
-    /// First scheduled to last token, observed at the end of a request.
-    Inference = 9, "inference", Seconds;
-    /// Input sequence length (ISL): prompt tokens of a finished request.
-    Isl = 16, "isl", Tokens;
-    /// Output sequence length (OSL): generated tokens of a finished request.
-    Osl = 17, "osl", Tokens;
+impl DistributionKind {
+    /// The unit of one sample.
+    #[must_use]
+    pub const fn unit(self) -> Unit {
+        match self {
+            Self::Isl | Self::Osl => Unit::Tokens,
+            _ => Unit::Seconds,
+        }
+    }
 }
 
 impl fmt::Display for DistributionKind {

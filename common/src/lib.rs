@@ -8,6 +8,7 @@
 //! * [`histogram`]: one HDR layout for the whole fleet, and what cumulative `le` buckets can and cannot tell;
 //! * [`wire`] (feature `wire`): the messages between agent and planner and their frames.
 
+mod codes;
 pub mod engine;
 pub mod histogram;
 pub mod ids;

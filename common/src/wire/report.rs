@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{column::Column, varint};
 use crate::{
+    codes::coded_enum,
     engine::DistributionKind,
     ids::{Generation, Seq},
 };
@@ -59,43 +60,7 @@ impl Report {
     }
 }
 
-macro_rules! codes {
-    ($(#[$doc:meta])* $name:ident: $($(#[$vdoc:meta])* $variant:ident = $code:literal, $text:literal;)*) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(rename_all = "lowercase")]
-        pub enum $name {
-            $($(#[$vdoc])* $variant = $code,)*
-        }
-
-        impl $name {
-            /// The code on the wire.
-            #[must_use]
-            pub const fn code(self) -> u64 {
-                self as u64
-            }
-
-            /// The state with this code; `None` for one that this build does not know.
-            #[must_use]
-            pub const fn from_code(code: u64) -> Option<Self> {
-                match code {
-                    $($code => Some(Self::$variant),)*
-                    _ => None,
-                }
-            }
-
-            /// The name in labels and JSON.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $text,)*
-                }
-            }
-        }
-    };
-}
-
-codes! {
+coded_enum! {
     /// How a GPU is seen.
     GpuState:
     /// Its values are from this window.
@@ -106,7 +71,7 @@ codes! {
     Lost = 3, "lost";
 }
 
-codes! {
+coded_enum! {
     /// How an engine is seen.
     EngineState:
     /// Its page was read in this window.
@@ -119,7 +84,7 @@ codes! {
     Pending = 4, "pending";
 }
 
-codes! {
+coded_enum! {
     /// How a source of telemetry is.
     SourceState:
     /// It delivers.
