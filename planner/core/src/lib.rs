@@ -1,6 +1,6 @@
 //! The pure decision core of the planner: no clock, no IO, no async, no global.
 //!
-//! Today it is [`Fleet`]: what every agent observed, folded into newest values, totals since first seen and three
+//! Today it is [`Fleet`](fleet::Fleet): what every agent observed, folded into newest values, totals since first seen and three
 //! sliding windows. `now` is an argument everywhere; the live planner, a replay and a simulation drive the same code.
 //!
 //! ```

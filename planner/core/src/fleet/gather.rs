@@ -6,7 +6,7 @@ use plimsoll_common::{
     engine::DistributionKind,
     histogram::{
         BucketCounts, LatencyHistogram,
-        layout::{CELLS, highest_in, lowest_in},
+        layout::{CELLS, cell_of, highest_in, lowest_in},
         place, quantile_bounds,
     },
     units::{Micros, Ratio},
@@ -16,7 +16,7 @@ use super::{
     counters::{Counter, Counts, Rates},
     layouts::{LayoutId, Layouts},
     observation::{DistributionKey, Source},
-    packed::{Item, Series},
+    packed::{Entry, Series},
     series::Accumulator,
     summary::{DistributionSummary, QUANTILES, Quantile, Span, WindowSummary},
     window::Window,
@@ -36,8 +36,8 @@ pub(super) struct Gathered {
 struct Distribution {
     count: u64,
     sum: u64,
-    /// Cells of the fleet's layout, in any order.
-    cells: Vec<(u16, u64)>,
+    /// The samples in cells of the fleet's layout, where there are any.
+    cells: Option<LatencyHistogram>,
     /// By layout: the counts and the sum of what was counted in it.
     buckets: BTreeMap<LayoutId, (BucketCounts, u64)>,
 }
@@ -45,6 +45,10 @@ struct Distribution {
 impl Gathered {
     pub(super) const fn new(window: Window, now: Micros) -> Self {
         Self { window, now, counts: Counts::none(), distributions: BTreeMap::new(), covered: None }
+    }
+
+    pub(super) const fn window(&self) -> Window {
+        self.window
     }
 
     /// Adds what an accumulator holds for the window.
@@ -58,43 +62,51 @@ impl Gathered {
             self.covered = Some((begin.min(first), end.max(last)));
         }
         for log in from.rings.read(self.window, self.now) {
-            log.visit(|series, layout, item| self.item(series, layout, item, layouts));
+            log.visit(|entry| self.entry(entry, layouts));
         }
     }
 
-    fn item(&mut self, series: Series, layout: u64, item: Item, layouts: &Layouts) {
-        let (kind, placed) = match (series, item) {
-            (Series::Counters, Item::Sum(_)) => return,
-            (Series::Counters, Item::Cell(index, n)) => {
-                if let Some(counter) = Counter::ALL.get(index) {
-                    self.counts.gain(*counter, n);
+    /// Adds all of another, of the same window and instant.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.counts.add(&other.counts);
+        if let Some((first, last)) = other.covered {
+            let (begin, end) = self.covered.unwrap_or((first, last));
+            self.covered = Some((begin.min(first), end.max(last)));
+        }
+        for (key, theirs) in &other.distributions {
+            self.distributions.entry(*key).or_default().merge(theirs);
+        }
+    }
+
+    fn entry(&mut self, entry: &mut Entry<'_, '_>, layouts: &Layouts) {
+        let (kind, placed) = match entry.series {
+            Series::Counters => {
+                for (index, n) in entry {
+                    if let Some(counter) = Counter::ALL.get(index) {
+                        self.counts.gain(*counter, n);
+                    }
                 }
                 return;
             }
-            (Series::Observed(kind), _) => (kind, false),
-            (Series::Placed(kind), _) => (kind, true),
+            Series::Observed(kind) => (kind, false),
+            Series::Placed(kind) => (kind, true),
         };
         let Some(kind) = DistributionKind::from_code(u64::from(kind)) else { return };
-        let bucketed = placed || layout > 0;
-        let source = if bucketed { Source::Bucketed } else { Source::Exact };
+        let source = if placed || entry.layout > 0 { Source::Bucketed } else { Source::Exact };
         let into = self.distributions.entry(DistributionKey { kind, source }).or_default();
-        match item {
-            Item::Cell(cell, n) if placed => into.cells.push((cell as u16, n)),
-            Item::Cell(cell, n) if !bucketed => {
+        into.sum = into.sum.saturating_add(entry.sum);
+        if placed || source == Source::Exact {
+            let cells = into.cells.get_or_insert_default();
+            let before = cells.count();
+            entry.for_each(|(cell, n)| cells.add_cell(cell as u16, n));
+            into.count = into.count.saturating_add(if placed { 0 } else { cells.count() - before });
+        } else if let Some((id, layout)) = layouts.by_code(entry.layout) {
+            let (buckets, sum) =
+                into.buckets.entry(id).or_insert_with(|| (BucketCounts::new(layout.clone()), 0));
+            *sum = sum.saturating_add(entry.sum);
+            for (bucket, n) in entry {
+                buckets.add(bucket, n);
                 into.count = into.count.saturating_add(n);
-                into.cells.push((cell as u16, n));
-            }
-            Item::Cell(bucket, n) => {
-                into.count = into.count.saturating_add(n);
-                if let Some((counts, _)) = into.layout(layout, layouts) {
-                    counts.add(bucket, n);
-                }
-            }
-            Item::Sum(sum) => {
-                into.sum = into.sum.saturating_add(sum);
-                if let Some((_, of_layout)) = into.layout(layout, layouts) {
-                    *of_layout = of_layout.saturating_add(sum);
-                }
             }
         }
     }
@@ -104,21 +116,23 @@ impl Gathered {
         for distribution in self.distributions.values_mut() {
             for (counts, sum) in distribution.buckets.values() {
                 let pairs: Vec<_> = counts.nonzero().collect();
-                place(counts.layout(), &pairs, *sum, |cell, n| distribution.cells.push((cell, n)));
+                let cells = distribution.cells.get_or_insert_default();
+                place(counts.layout(), &pairs, *sum, |cell, n| cells.add_cell(cell, n));
             }
         }
     }
 
-    /// The cells of a distribution, dense; `None` where it was never observed.
+    /// The cells of a distribution; `None` where it was never observed.
     pub(super) fn histogram(&self, key: DistributionKey) -> Option<LatencyHistogram> {
-        let mut dense = LatencyHistogram::new();
-        self.distributions.get(&key)?.fill(&mut dense);
-        Some(dense)
+        let distribution = self.distributions.get(&key)?;
+        let mut histogram = distribution.cells.clone().unwrap_or_default();
+        histogram.add_sum(distribution.sum);
+        Some(histogram)
     }
 
     /// What is shown of it. `fresh` is the age up to which the last observation ends the window; beyond it the window
     /// ends now, in silence.
-    pub(super) fn summary(&self, fresh: Micros, dense: &mut LatencyHistogram) -> WindowSummary {
+    pub(super) fn summary(&self, fresh: Micros) -> WindowSummary {
         let span = self.span(fresh);
         WindowSummary {
             span,
@@ -128,7 +142,7 @@ impl Gathered {
             distributions: self
                 .distributions
                 .iter()
-                .map(|(key, distribution)| (*key, distribution.summary(*key, dense)))
+                .map(|(key, distribution)| (*key, distribution.summary(*key)))
                 .collect(),
         }
     }
@@ -147,41 +161,40 @@ impl Gathered {
 }
 
 impl Distribution {
-    fn layout(&mut self, code: u64, layouts: &Layouts) -> Option<&mut (BucketCounts, u64)> {
-        let (id, layout) = layouts.by_code(code)?;
-        Some(self.buckets.entry(id).or_insert_with(|| (BucketCounts::new(layout.clone()), 0)))
-    }
-
-    fn fill(&self, dense: &mut LatencyHistogram) {
-        dense.clear();
-        for (cell, n) in &self.cells {
-            dense.add_cell(*cell, *n);
+    fn merge(&mut self, other: &Self) {
+        self.count = self.count.saturating_add(other.count);
+        self.sum = self.sum.saturating_add(other.sum);
+        if let Some(theirs) = &other.cells {
+            self.cells.get_or_insert_default().merge(theirs);
         }
-        dense.add_sum(self.sum);
+        for (id, (theirs, sum)) in &other.buckets {
+            let (mine, of_layout) =
+                self.buckets.entry(*id).or_insert_with(|| (BucketCounts::new(theirs.layout().clone()), 0));
+            theirs.nonzero().for_each(|(bucket, n)| mine.add(bucket, n));
+            *of_layout = of_layout.saturating_add(*sum);
+        }
     }
 
-    fn summary(&self, key: DistributionKey, dense: &mut LatencyHistogram) -> DistributionSummary {
-        self.fill(dense);
-        let quantiles =
-            QUANTILES.map(|(_, q)| Ratio::new(q).ok().and_then(|q| self.quantile(key.source, q, dense)));
+    fn summary(&self, key: DistributionKey) -> DistributionSummary {
+        let quantile = |q| self.quantile(key.source, Ratio::new(q).ok()?);
         DistributionSummary {
             key,
             count: self.count,
             sum: self.sum,
-            quantiles,
+            quantiles: QUANTILES.map(|(_, q)| quantile(q)),
             saturated: self.saturated(key.source),
         }
     }
 
-    fn quantile(&self, source: Source, q: Ratio, dense: &LatencyHistogram) -> Option<Quantile> {
-        let estimate = dense.quantile(q)?;
+    fn quantile(&self, source: Source, q: Ratio) -> Option<Quantile> {
+        let estimate = self.cells.as_ref()?.quantile(q)?;
         let bounds = match source {
             Source::Bucketed => {
                 let bounds = quantile_bounds(self.buckets.values().map(|(counts, _)| counts), q)?;
                 (bounds.low, bounds.high)
             }
             Source::Exact => {
-                let cell = plimsoll_common::histogram::layout::cell_of(estimate.0);
+                let cell = cell_of(estimate.0);
                 let last = usize::from(cell) == CELLS - 1;
                 (Micros(lowest_in(cell)), (!last).then_some(Micros(highest_in(cell))))
             }
@@ -203,8 +216,10 @@ impl Distribution {
                 self.buckets.values().fold(0, |sum, (counts, _)| sum.saturating_add(above(counts)))
             }
             Source::Exact => {
-                let last = self.cells.iter().filter(|(cell, _)| usize::from(*cell) == CELLS - 1);
-                last.fold(0, |sum, (_, n)| sum.saturating_add(*n))
+                let cells = self.cells.iter().flat_map(LatencyHistogram::nonzero);
+                cells
+                    .filter(|(cell, _)| usize::from(*cell) == CELLS - 1)
+                    .fold(0, |sum, (_, n)| sum.saturating_add(n))
             }
         }
     }

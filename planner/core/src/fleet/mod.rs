@@ -122,7 +122,7 @@ impl Fleet {
             self.gpus += node.gpus.len();
             self.engines += node.engines.len();
             for engine in node.engines.values_mut() {
-                engine.gained.rings.expire(now);
+                engine.gained.rings.expire(now, &mut self.scratch);
                 if !pools.contains(&engine.identity.pool) {
                     pools.insert(engine.identity.pool.clone());
                 }
@@ -134,7 +134,7 @@ impl Fleet {
             let last = pool.covered.map_or(Micros(0), |(_, last)| last);
             pools.contains(key) || now.saturating_sub(last) <= limits.forget_after
         });
-        self.pools.values_mut().for_each(|pool| pool.rings.expire(now));
+        self.pools.values_mut().for_each(|pool| pool.rings.expire(now, &mut self.scratch));
     }
 
     /// What was taken and what was refused.

@@ -1,8 +1,8 @@
 //! The contents of one slot of a sliding window, packed into bytes.
 //!
 //! There are millions of slots, most hold a few dozen numbers, and nearly all are written once and read rarely. So a
-//! slot is a log: what comes in is appended, and equal keys are added up only when the log has grown to twice what it
-//! was after the last time, or when its slot is closed. A number takes one to three bytes.
+//! slot is a log: what comes in is appended, and equal keys are added up only when the log has grown to a multiple
+//! of what it was after the last time, or when its slot is closed. A number takes one to three bytes.
 //!
 //! An entry is `series, layout, sum, n, n × (cell − previous cell, count)`, all LEB128.
 
@@ -50,13 +50,28 @@ pub(super) fn encode(out: &mut Vec<u8>, series: Series, layout: u64, sum: u64, c
     }
 }
 
-/// One number of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Item {
+/// One entry while it is read.
+#[derive(Debug)]
+pub(super) struct Entry<'r, 'b> {
+    pub(super) series: Series,
+    /// 0 for cells of the fleet's layout, and else an interned layout + 1.
+    pub(super) layout: u64,
     /// The sum of the samples.
-    Sum(u64),
-    /// A cell (bucket, counter) and its count.
-    Cell(usize, u64),
+    pub(super) sum: u64,
+    left: u64,
+    cell: usize,
+    rest: &'r mut &'b [u8],
+}
+
+/// Cells (buckets, counters) and their counts, rising.
+impl Iterator for Entry<'_, '_> {
+    type Item = (usize, u64);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        self.cell += read(self.rest)? as usize;
+        Some((self.cell, read(self.rest)?))
+    }
 }
 
 /// What stands in one slot.
@@ -66,22 +81,72 @@ pub(super) struct SlotLog {
     compacted: u32,
 }
 
-/// Memory that compaction uses again and again.
+/// Memory that compaction uses again and again: a dense count for every series and layout that a log holds.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    items: Vec<(u64, u64)>,
+    groups: Vec<Group>,
     run: Vec<(usize, u64)>,
     bytes: Vec<u8>,
 }
 
+/// One series in one layout. Cells outside `low..high` are zero.
+#[derive(Debug, Default)]
+struct Group {
+    series: u64,
+    layout: u64,
+    sum: u64,
+    low: usize,
+    high: usize,
+    cells: Vec<u64>,
+}
+
+impl Group {
+    fn add(&mut self, cell: usize, n: u64) {
+        if cell >= self.cells.len() {
+            self.cells.resize(cell + 1, 0);
+        }
+        self.cells[cell] = self.cells[cell].saturating_add(n);
+        self.low = self.low.min(cell);
+        self.high = self.high.max(cell + 1);
+    }
+
+    /// Hands out the cells that hold samples and forgets them.
+    fn take(&mut self, run: &mut Vec<(usize, u64)>) {
+        run.clear();
+        let held = self.cells.get_mut(self.low..self.high).unwrap_or_default();
+        for (above, n) in held.iter_mut().enumerate().filter(|(_, n)| **n > 0) {
+            run.push((self.low + above, std::mem::take(n)));
+        }
+    }
+}
+
+impl Scratch {
+    /// The group of a series and layout, out of the first `used`; a new one where there is none.
+    fn group(&mut self, used: &mut usize, series: u64, layout: u64) -> &mut Group {
+        let is_it = |group: &Group| group.series == series && group.layout == layout;
+        let found = self.groups[..*used].iter().position(is_it).unwrap_or_else(|| {
+            if *used == self.groups.len() {
+                self.groups.push(Group::default());
+            }
+            let cells = std::mem::take(&mut self.groups[*used].cells);
+            self.groups[*used] = Group { series, layout, sum: 0, low: usize::MAX, high: 0, cells };
+            *used += 1;
+            *used - 1
+        });
+        &mut self.groups[found]
+    }
+}
+
 /// Logs are not compacted below this size: it would not be worth the time.
 const COMPACT_FROM_BYTES: usize = 768;
+/// A log is compacted when it has grown to so many times what it was after the last time.
+const COMPACT_GROWTH: usize = 4;
 
 impl SlotLog {
     /// Appends encoded entries.
     pub(super) fn append(&mut self, entries: &[u8], scratch: &mut Scratch) {
         self.bytes.extend_from_slice(entries);
-        if self.bytes.len() >= COMPACT_FROM_BYTES.max(self.compacted as usize * 2) {
+        if self.bytes.len() >= COMPACT_FROM_BYTES.max(self.compacted as usize * COMPACT_GROWTH) {
             self.compact(scratch);
         }
     }
@@ -91,38 +156,30 @@ impl SlotLog {
         if self.bytes.len() == self.compacted as usize {
             return;
         }
-        scratch.items.clear();
+        let mut used = 0;
+        self.visit(|entry| {
+            let group = scratch.group(&mut used, entry.series.code(), entry.layout);
+            group.sum = group.sum.saturating_add(entry.sum);
+            entry.for_each(|(cell, n)| group.add(cell, n));
+        });
         scratch.bytes.clear();
-        let items = &mut scratch.items;
-        self.visit(|series, layout, item| {
-            items.push(match item {
-                Item::Sum(sum) => (key(series, layout, 0), sum),
-                Item::Cell(cell, n) => (key(series, layout, cell as u64 + 1), n),
-            });
-        });
-        // Equal keys may come in any order: addition does not care.
-        scratch.items.sort_unstable_by_key(|(key, _)| *key);
-        scratch.items.dedup_by(|(key, n), (kept, sum)| {
-            let same = key == kept;
-            if same {
-                *sum = sum.saturating_add(*n);
-            }
-            same
-        });
-        for entry in scratch.items.chunk_by(|a, b| a.0 >> CELL_BITS == b.0 >> CELL_BITS) {
-            let Some(((first, sum), cells)) = entry.split_first() else { continue };
-            scratch.run.clear();
-            scratch.run.extend(cells.iter().map(|(key, n)| ((key & CELL_MASK) as usize - 1, *n)));
-            let (series, layout) =
-                (Series::from_code(first >> SERIES_SHIFT), first >> CELL_BITS & LAYOUT_MASK);
-            encode(&mut scratch.bytes, series, layout, *sum, &scratch.run);
+        scratch.groups[..used].sort_unstable_by_key(|group| (group.series, group.layout));
+        for group in &mut scratch.groups[..used] {
+            group.take(&mut scratch.run);
+            let series = Series::from_code(group.series);
+            encode(&mut scratch.bytes, series, group.layout, group.sum, &scratch.run);
         }
         self.bytes = scratch.bytes.as_slice().to_vec();
         self.compacted = self.bytes.len() as u32;
     }
 
-    /// Reads all numbers, each entry's sum before its cells. Keys may come more than once: add them up.
-    pub(super) fn visit(&self, mut visit: impl FnMut(Series, u64, Item)) {
+    /// The entries, to be appended elsewhere.
+    pub(super) fn entries(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Reads all entries. The same series and layout may come more than once: add them up.
+    pub(super) fn visit(&self, mut visit: impl FnMut(&mut Entry<'_, '_>)) {
         let mut rest = self.bytes.as_slice();
         while !rest.is_empty() && visit_entry(&mut rest, &mut visit).is_some() {}
     }
@@ -133,25 +190,14 @@ impl SlotLog {
     }
 }
 
-const CELL_BITS: u32 = 20;
-const CELL_MASK: u64 = (1 << CELL_BITS) - 1;
-const LAYOUT_MASK: u64 = (1 << 20) - 1;
-const SERIES_SHIFT: u32 = 40;
-
-const fn key(series: Series, layout: u64, cell: u64) -> u64 {
-    series.code() << SERIES_SHIFT | (layout & LAYOUT_MASK) << CELL_BITS | (cell & CELL_MASK)
-}
-
 /// `None` where the bytes end early, which they do not: we wrote them.
-fn visit_entry(rest: &mut &[u8], visit: &mut impl FnMut(Series, u64, Item)) -> Option<()> {
+fn visit_entry(rest: &mut &[u8], visit: &mut impl FnMut(&mut Entry<'_, '_>)) -> Option<()> {
     let series = Series::from_code(read(rest)?);
-    let layout = read(rest)?;
-    visit(series, layout, Item::Sum(read(rest)?));
-    let mut cell = 0usize;
-    for _ in 0..read(rest)? {
-        cell += read(rest)? as usize;
-        visit(series, layout, Item::Cell(cell, read(rest)?));
-    }
+    let (layout, sum, left) = (read(rest)?, read(rest)?, read(rest)?);
+    let mut entry = Entry { series, layout, sum, left, cell: 0, rest };
+    visit(&mut entry);
+    // What the visitor did not read stands in front of the next entry.
+    entry.by_ref().for_each(drop);
     Some(())
 }
 
@@ -188,12 +234,10 @@ mod tests {
 
     fn sums(log: &SlotLog) -> Sums {
         let mut sums = Sums::new();
-        log.visit(|series, layout, item| {
-            let (cell, n) = match item {
-                Item::Sum(sum) => (None, sum),
-                Item::Cell(cell, n) => (Some(cell), n),
-            };
-            *sums.entry((series, layout, cell)).or_default() += n;
+        log.visit(|entry| {
+            let (series, layout) = (entry.series, entry.layout);
+            *sums.entry((series, layout, None)).or_default() += entry.sum;
+            entry.for_each(|(cell, n)| *sums.entry((series, layout, Some(cell))).or_default() += n);
         });
         sums
     }
@@ -227,7 +271,7 @@ mod tests {
             log.compact(&mut scratch);
             prop_assert_eq!(sums(&log), plain.clone());
             let mut keys = 0;
-            log.visit(|_, _, _| keys += 1);
+            log.visit(|entry| keys += 1 + entry.count());
             prop_assert_eq!(keys, plain.len());
         }
     }

@@ -6,7 +6,6 @@ use std::{
 };
 
 use plimsoll_common::{
-    histogram::LatencyHistogram,
     ids::{EngineId, GpuUuid, ModelName, NodeName},
     units::Micros,
 };
@@ -308,13 +307,10 @@ pub(super) fn build(fleet: &Fleet, now: Micros) -> FleetSnapshot {
     };
     let mut pools: BTreeMap<&PoolKey, PoolSums<'_>> = BTreeMap::new();
     let mut models: BTreeMap<&ModelName, PoolSums<'_>> = BTreeMap::new();
-    let mut of_model: BTreeMap<&ModelName, Vec<(&PoolKey, &Accumulator)>> = BTreeMap::new();
+    // Pools are ordered by model, so that these stay in their order.
+    let mut of_model: BTreeMap<Option<&ModelName>, Vec<(&PoolKey, &Accumulator)>> = BTreeMap::new();
     for (key, pool) in &fleet.pools {
-        pools.insert(key, PoolSums::default());
-        if let Some(model) = &key.model {
-            models.insert(model, PoolSums::default());
-            of_model.entry(model).or_default().push((key, pool));
-        }
+        of_model.entry(key.model.as_ref()).or_default().push((key, pool));
     }
     for (name, node) in &fleet.nodes {
         shown.add_node(fleet, now, name, node);
@@ -329,29 +325,32 @@ pub(super) fn build(fleet: &Fleet, now: Micros) -> FleetSnapshot {
             shown.add_engine(row);
         }
     }
-    let mut dense = LatencyHistogram::new();
-    for (key, sums) in pools {
-        let Some(pool) = fleet.pools.get(key) else { continue };
-        let (gauges, fresh) = sums.finish();
-        shown.fleet.totals.add(&pool.counts);
-        shown.pools.push(PoolRow {
-            name: key.to_string(),
-            key: key.clone(),
-            gauges,
-            totals: totals([pool], now),
-            windows: windows(fleet, now, &[pool], fresh, &mut dense),
+    for (model, of_model) in &of_model {
+        let mut of_pools = Vec::with_capacity(of_model.len());
+        for (key, pool) in of_model {
+            let (gauges, fresh) = pools.remove(key).unwrap_or_default().finish();
+            shown.fleet.totals.add(&pool.counts);
+            of_pools.push(gather(fleet, now, pool));
+            shown.pools.push(PoolRow {
+                name: key.to_string(),
+                key: PoolKey::clone(key),
+                gauges,
+                totals: totals([*pool], now),
+                windows: summaries(of_pools.last(), fresh),
+            });
+        }
+        let Some(model) = model else { continue };
+        let (gauges, fresh) = models.remove(model).unwrap_or_default().finish();
+        let whole = of_pools.into_iter().reduce(|mut sum, more| {
+            sum.iter_mut().zip(&more).for_each(|(sum, more)| sum.merge(more));
+            sum
         });
-    }
-    for (model, sums) in models {
-        let of_model = of_model.remove(model).unwrap_or_default();
-        let pools: Vec<_> = of_model.iter().map(|(_, pool)| *pool).collect();
-        let (gauges, fresh) = sums.finish();
         shown.models.push(ModelRow {
-            model: model.clone(),
+            model: ModelName::clone(model),
             pools: of_model.iter().map(|(key, _)| key.to_string()).collect(),
             gauges,
-            totals: totals(pools.iter().copied(), now),
-            windows: windows(fleet, now, &pools, fresh, &mut dense),
+            totals: totals(of_model.iter().map(|(_, pool)| *pool), now),
+            windows: summaries(whole.as_ref(), fresh),
         });
     }
     shown.fleet.pools = shown.pools.len() as u64;
@@ -450,30 +449,26 @@ pub(super) fn engine_detail(
     node: (&NodeName, &Node),
     engine: &Engine,
 ) -> EngineDetail {
-    let mut dense = LatencyHistogram::new();
-    let fresh = node.1.fresh(&fleet.limits);
-    let summaries = Window::ALL.iter().map(|window| {
-        let mut gathered = Gathered::new(*window, now);
-        gathered.add(&engine.gained, &fleet.layouts);
-        gathered.place_buckets();
-        (*window, gathered.summary(fresh, &mut dense))
-    });
-    EngineDetail { windows: summaries.collect(), row: engine_row(fleet, now, node, engine) }
+    let mut windows = gather(fleet, now, &engine.gained);
+    windows.iter_mut().for_each(Gathered::place_buckets);
+    EngineDetail {
+        windows: summaries(Some(&windows), node.1.fresh(&fleet.limits)),
+        row: engine_row(fleet, now, node, engine),
+    }
 }
 
-fn windows(
-    fleet: &Fleet,
-    now: Micros,
-    of: &[&Accumulator],
-    fresh: Micros,
-    dense: &mut LatencyHistogram,
-) -> WindowSummaries {
-    let summaries = Window::ALL.iter().map(|window| {
+/// What an accumulator holds for every window.
+fn gather(fleet: &Fleet, now: Micros, of: &Accumulator) -> Vec<Gathered> {
+    let gather = |window: &Window| {
         let mut gathered = Gathered::new(*window, now);
-        of.iter().for_each(|accumulator| gathered.add(accumulator, &fleet.layouts));
-        (*window, gathered.summary(fresh, dense))
-    });
-    summaries.collect()
+        gathered.add(of, &fleet.layouts);
+        gathered
+    };
+    Window::ALL.iter().map(gather).collect()
+}
+
+fn summaries(gathered: Option<&Vec<Gathered>>, fresh: Micros) -> WindowSummaries {
+    gathered.into_iter().flatten().map(|window| (window.window(), window.summary(fresh))).collect()
 }
 
 fn totals<'a>(of: impl IntoIterator<Item = &'a Accumulator>, now: Micros) -> Totals {

@@ -64,6 +64,16 @@ impl Window {
         at.0 / self.slot().0
     }
 
+    /// The slot of this window in which a slot of the shortest window lies: slots of all windows begin together.
+    const fn around(self, shortest: u64) -> u64 {
+        self.index(Micros(shortest.saturating_mul(SHORTEST.slot().0)))
+    }
+
+    /// Whether a period of this length that ended at `at` has a place in this window.
+    fn takes(self, now: Micros, at: Micros, length: Micros) -> bool {
+        length <= self.span() && at >= self.begin(now)
+    }
+
     /// Where the oldest slot begins that the window still holds at `now`.
     #[must_use]
     pub const fn begin(self, now: Micros) -> Micros {
@@ -78,9 +88,15 @@ impl Serialize for Window {
 }
 
 /// The slots of all windows of one engine or pool. Empty slots do not exist.
+///
+/// Every window's slots hold the same sums, in slots of its own length. So that a report need not be added up three
+/// times, the newest of the shortest slots stands for all windows while it is open, and is added to the longer slots
+/// around it when a newer one opens.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rings {
     rings: [Ring; 3],
+    /// The shortest window's slot that the longer windows do not have yet.
+    open: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -88,6 +104,8 @@ struct Ring {
     /// Rising by index, at most one more than the window has slots.
     slots: Vec<(u64, SlotLog)>,
 }
+
+const SHORTEST: Window = Window::TenSeconds;
 
 impl Rings {
     /// Appends what was gained in a period of this length that ended at `at`. A period that is longer than a window,
@@ -100,9 +118,20 @@ impl Rings {
         entries: &[u8],
         scratch: &mut Scratch,
     ) -> bool {
+        let index = SHORTEST.index(at);
+        if SHORTEST.takes(now, at, length) && self.open.is_none_or(|open| index >= open) {
+            if self.open != Some(index) {
+                self.close(now, scratch);
+            }
+            if let Some(log) = self.rings[SHORTEST as usize].slot(SHORTEST, now, at, scratch) {
+                log.append(entries, scratch);
+                self.open = Some(index);
+                return true;
+            }
+        }
         let mut everywhere = true;
         for (window, ring) in Window::ALL.iter().zip(&mut self.rings) {
-            let fits = length <= window.span() && at >= window.begin(now);
+            let fits = window.takes(now, at, length);
             match fits.then(|| ring.slot(*window, now, at, scratch)).flatten() {
                 Some(log) => log.append(entries, scratch),
                 None => everywhere = false,
@@ -114,16 +143,38 @@ impl Rings {
     /// What a window holds at `now`.
     pub(super) fn read(&self, window: Window, now: Micros) -> impl Iterator<Item = &SlotLog> {
         let held = window.index(window.begin(now))..=window.index(now);
+        let open =
+            self.open.filter(|_| window != SHORTEST).filter(|open| held.contains(&window.around(*open)));
+        let open = open.and_then(|open| self.rings[SHORTEST as usize].get(open));
         let slots = &self.rings[window as usize].slots;
-        slots.iter().filter(move |(index, _)| held.contains(index)).map(|(_, log)| log)
+        slots.iter().filter(move |(index, _)| held.contains(index)).map(|(_, log)| log).chain(open)
     }
 
     /// Gives back the memory of slots that no window holds any more.
-    pub(super) fn expire(&mut self, now: Micros) {
+    pub(super) fn expire(&mut self, now: Micros, scratch: &mut Scratch) {
+        if self.open.is_some_and(|open| open < SHORTEST.index(SHORTEST.begin(now))) {
+            self.close(now, scratch);
+        }
         for (window, ring) in Window::ALL.iter().zip(&mut self.rings) {
             ring.expire(*window, now);
             if ring.slots.is_empty() {
                 ring.slots = Vec::new();
+            }
+        }
+    }
+
+    /// Adds the open slot to the longer windows.
+    fn close(&mut self, now: Micros, scratch: &mut Scratch) {
+        let Some(open) = self.open.take() else { return };
+        let (shortest, longer) = self.rings.split_at_mut(1);
+        let Some((_, log)) = shortest[0].slots.iter_mut().find(|(index, _)| *index == open) else { return };
+        log.compact(scratch);
+        let at = Micros(open.saturating_mul(SHORTEST.slot().0));
+        for (window, ring) in Window::ALL[1..].iter().zip(longer) {
+            if let Some(into) =
+                (at >= window.begin(now)).then(|| ring.slot(*window, now, at, scratch)).flatten()
+            {
+                into.append(log.entries(), scratch);
             }
         }
     }
@@ -139,6 +190,10 @@ impl Rings {
 }
 
 impl Ring {
+    fn get(&self, index: u64) -> Option<&SlotLog> {
+        self.slots.iter().find(|(known, _)| *known == index).map(|(_, log)| log)
+    }
+
     fn slot(
         &mut self,
         window: Window,
@@ -176,16 +231,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::fleet::packed::{Item, Series, encode};
+    use crate::fleet::packed::{Series, encode};
 
     fn held(rings: &Rings, window: Window, now: Micros) -> u64 {
         let mut sum = 0;
         for log in rings.read(window, now) {
-            log.visit(|_, _, item| {
-                if let Item::Cell(_, n) = item {
-                    sum += n;
-                }
-            });
+            log.visit(|entry| sum += entry.map(|(_, n)| n).sum::<u64>());
         }
         sum
     }
@@ -211,7 +262,7 @@ mod tests {
         let now = Micros(1_000_000_000);
         rings.append(now, now, Micros(1), &entry(1), &mut scratch);
         assert!(rings.allocated_bytes() > 0);
-        rings.expire(Micros(2_000_000_000));
+        rings.expire(Micros(2_000_000_000), &mut scratch);
         assert_eq!(rings.allocated_bytes(), 0);
     }
 
@@ -238,6 +289,30 @@ mod tests {
                 prop_assert!(read_at.0 - begin.0 < window.span().0 + window.slot().0);
                 let expected: u64 = ends.iter().filter(|(end, _)| *end >= begin.0).map(|(_, n)| n).sum();
                 prop_assert_eq!(held(&rings, *window, read_at), expected);
+            }
+        }
+
+        /// Invariant: the same while time goes on between what comes, and memory is given back in between.
+        #[test]
+        fn windows_slide(
+            steps in prop::collection::vec((0u64..20_000_000, 0u64..90_000_000, 1u64..9, any::<bool>()), 0..120),
+        ) {
+            let (mut rings, mut scratch) = (Rings::default(), Scratch::default());
+            let (mut now, mut taken) = (Micros(1_000_000_000), Vec::new());
+            for (pause, age, n, expire) in steps {
+                now = now.saturating_add(Micros(pause));
+                // Most of what comes is new, as in life.
+                let end = now.saturating_sub(Micros(if age < 60_000_000 { age / 60 } else { age }));
+                if expire {
+                    rings.expire(now, &mut scratch);
+                }
+                rings.append(now, end, Micros(1_000_000), &entry(n), &mut scratch);
+                taken.push((end, n));
+                for window in Window::ALL {
+                    let begin = window.begin(now);
+                    let expected: u64 = taken.iter().filter(|(end, _)| *end >= begin).map(|(_, n)| n).sum();
+                    prop_assert_eq!(held(&rings, *window, now), expected);
+                }
             }
         }
 
