@@ -62,7 +62,7 @@ pub struct Settings {
     pub spool_bytes: Option<u64>,
 
     /// An engine to read, such as http://127.0.0.1:8000; may be repeated. Model, pool, role, replica and GPUs are
-    /// declared by [[endpoint]] tables in the file.
+    /// declared by `[[endpoint]]` tables in the file.
     #[arg(long, value_name = "URL", help_heading = "Engines")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub engine: Vec<String>,

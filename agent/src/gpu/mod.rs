@@ -1,7 +1,7 @@
 //! The GPU source: what NVML tells about the GPUs of this node, at a cost that is measured and published.
 //!
 //! The driver's lock is the hard budget, not our CPU: NVML calls serialise with the work of the engines. So one thread
-//! asks, at most once an interval, what the [plan](plan) lists, remembers what a GPU does not support, and looks for new or
+//! asks, at most once an interval, what the [plan] lists, remembers what a GPU does not support, and looks for new or
 //! lost GPUs rarely. `nvmlDeviceGetPcieThroughput` (20 ms a call) is never among it.
 //!
 //! From top to bottom; a file imports only what stands below it:
