@@ -43,8 +43,17 @@ impl Answer {
     /// # Errors
     /// When it is none.
     pub fn json(&self) -> anyhow::Result<Value> {
+        self.parse()
+    }
+
+    /// The page as what its JSON describes.
+    ///
+    /// # Errors
+    /// When it is no JSON, or of something else.
+    pub fn parse<T: serde::de::DeserializeOwned>(&self) -> anyhow::Result<T> {
         let begin: String = self.text.chars().take(200).collect();
-        serde_json::from_str(&self.text).with_context(|| format!("status {}, no JSON: {begin}", self.status))
+        serde_json::from_str(&self.text)
+            .with_context(|| format!("status {}, not the JSON that was expected: {begin}", self.status))
     }
 }
 

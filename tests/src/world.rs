@@ -12,10 +12,25 @@ use crate::{artifacts::Artifacts, process::Process};
 /// The name that NVML clients look for.
 const NVML_NAME: &str = "libnvidia-ml.so.1";
 
-/// A folder with all that its processes read and write; gone with the last of this handle.
+#[derive(Debug)]
+enum Folder {
+    Temporary(tempfile::TempDir),
+    Kept(PathBuf),
+}
+
+impl Folder {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Temporary(folder) => folder.path(),
+            Self::Kept(folder) => folder,
+        }
+    }
+}
+
+/// A folder with all that its processes read and write; it goes with this handle, unless it is to be kept.
 #[derive(Debug)]
 pub struct World {
-    folder: tempfile::TempDir,
+    folder: Folder,
     artifacts: &'static Artifacts,
     own_group: bool,
 }
@@ -31,6 +46,23 @@ impl World {
             .prefix("plimsoll-")
             .tempdir()
             .context("no temporary folder can be made; set TMPDIR to one that can be written to")?;
+        Self::within(Folder::Temporary(folder), artifacts)
+    }
+
+    /// The same in a folder that stays. It is made if it is not there, and must be empty.
+    ///
+    /// # Errors
+    /// When the build fails, or the folder can't be made or holds something.
+    pub fn kept_in(folder: &Path) -> anyhow::Result<Self> {
+        let name = folder.display();
+        std::fs::create_dir_all(folder).with_context(|| format!("the folder {name} can't be made"))?;
+        let folder = folder.canonicalize()?;
+        let mut entries = std::fs::read_dir(&folder).with_context(|| format!("{name} can't be read"))?;
+        anyhow::ensure!(entries.next().is_none(), "the folder {name} is not empty; name a new one");
+        Self::within(Folder::Kept(folder), Artifacts::built()?)
+    }
+
+    fn within(folder: Folder, artifacts: &'static Artifacts) -> anyhow::Result<Self> {
         let nvml = folder.path().join(NVML_NAME);
         std::os::unix::fs::symlink(&artifacts.fake_nvml, &nvml)
             .with_context(|| format!("{} can't be linked", nvml.display()))?;

@@ -1,0 +1,17 @@
+//! The whole system on one machine without a GPU or a cluster.
+//!
+//! Real agents on fake NVML, emulated engines, an open-loop workload, the real planner; and beside what the planner
+//! sees, what really happened. [`plan`] says which processes there are and [`stage`] runs them; [`load`] asks the
+//! engines; [`sight`] is the planner's view, [`exact`] the engines' own record, [`frame`] the two side by side,
+//! [`table`] its text and [`screen`] where it goes. [`app`] holds it together.
+
+pub mod app;
+pub mod args;
+pub mod exact;
+pub mod frame;
+pub mod load;
+pub mod plan;
+pub mod screen;
+pub mod sight;
+pub mod stage;
+pub mod table;

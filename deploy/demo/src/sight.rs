@@ -1,0 +1,158 @@
+//! What the planner and the agents show, as far as the demo shows it on.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// `/api/v1/models` of the planner.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Models {
+    /// One each.
+    pub models: Vec<Model>,
+}
+
+/// A model.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Model {
+    /// Its name.
+    pub model: String,
+    /// Engines whose page was read.
+    pub engines_ready: u64,
+    /// In running batches.
+    pub running_requests: Option<u64>,
+    /// In queues.
+    pub waiting_requests: Option<u64>,
+    /// Highest of its engines, 0 to 1.
+    pub kv_cache_utilization_ratio_max: Option<f64>,
+    /// Since first seen.
+    pub totals: Totals,
+    /// By name: `10s`, `1m`, `5m`.
+    pub windows: BTreeMap<String, Window>,
+}
+
+/// Sums since first seen.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Totals {
+    /// By name.
+    pub counters: BTreeMap<String, Option<u64>>,
+}
+
+/// A sliding window.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Window {
+    /// What it covers.
+    #[serde(rename = "window")]
+    pub span: Span,
+    /// By name, per second.
+    pub rates: BTreeMap<String, Option<f64>>,
+    /// By name.
+    pub distributions: BTreeMap<String, Distribution>,
+}
+
+/// A span of time.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct Span {
+    /// Seconds since 1970.
+    pub from_unix_seconds: f64,
+    /// Seconds since 1970.
+    pub to_unix_seconds: f64,
+}
+
+/// A distribution of times.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+pub struct Distribution {
+    /// Samples.
+    pub count: u64,
+    /// Median.
+    #[serde(default)]
+    pub p50_seconds: Option<Quantile>,
+    /// 95th percentile.
+    #[serde(default)]
+    pub p95_seconds: Option<Quantile>,
+    /// 99th percentile.
+    #[serde(default)]
+    pub p99_seconds: Option<Quantile>,
+}
+
+/// A percentile and its bounds, seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct Quantile {
+    /// The planner's estimate.
+    pub estimate: f64,
+    /// It is not less.
+    pub low: f64,
+    /// It is not more; `None` where nothing bounds it.
+    pub high: Option<f64>,
+}
+
+impl Window {
+    /// p50, p95 and p99 of a distribution.
+    #[must_use]
+    pub fn quantiles(&self, name: &str) -> [Option<Quantile>; 3] {
+        let found = self.distributions.get(name).copied().unwrap_or_default();
+        [found.p50_seconds, found.p95_seconds, found.p99_seconds]
+    }
+}
+
+impl Model {
+    /// A sum since first seen.
+    #[must_use]
+    pub fn total(&self, counter: &str) -> u64 {
+        self.totals.counters.get(counter).copied().flatten().unwrap_or_default()
+    }
+}
+
+/// `/api/v1/gpus` of the planner.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Gpus {
+    /// One each.
+    pub gpus: Vec<Gpu>,
+}
+
+/// A GPU.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Gpu {
+    /// Where it is.
+    pub node: String,
+    /// The product.
+    pub name: Option<String>,
+    /// 0 to 100.
+    pub utilization_percent: Option<f64>,
+    /// Frame buffer in use.
+    pub memory_used_bytes: Option<f64>,
+    /// Frame buffer.
+    pub memory_total_bytes: Option<f64>,
+    /// Draw.
+    pub power_watts: Option<f64>,
+    /// Engines on it.
+    pub engines: Vec<String>,
+}
+
+/// `/status` of an agent.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct AgentStatus {
+    /// Since its start.
+    pub uptime_seconds: f64,
+    /// What it costs.
+    pub cost: Cost,
+    /// The way to the planner.
+    pub planner: Option<Uplink>,
+}
+
+/// What an agent costs.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Cost {
+    /// CPU time since its start.
+    pub cpu_seconds: f64,
+    /// Resident memory.
+    pub resident_memory_bytes: Option<f64>,
+}
+
+/// An agent's way to the planner.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Uplink {
+    /// `connected`, or why not.
+    pub state: String,
+    /// Frames sent since its start, without QUIC's overhead.
+    pub frame_bytes_sent: f64,
+}
