@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""Exchanges latency histograms with the HdrHistogram of PyPI, both ways: hdr_exchange.py PATH-OF-HDR_V2
+"""Exchanges latency histograms with the HdrHistogram of PyPI, both ways:
 
-Needs `pip install hdrhistogram`. `hdr_v2` is the example of plimsoll-common of that name.
+    hdr_exchange.py PATH-OF-HDR_V2 [URL SAMPLES]
+
+Needs `pip install hdrhistogram`. `hdr_v2` is the example of plimsoll-common of that name; the URL is one of the planner's
+histograms, which must hold so many samples.
 """
 
 import base64
 import random
 import subprocess
 import sys
+import urllib.request
 
 from hdrh.histogram import HdrHistogram
 
@@ -60,13 +64,23 @@ def exchange(program, name, values):
     print(f"  {name}: {len(values)} samples in {len(pairs)} cells, {len(sent)} bytes of V2-deflate, equal both ways")
 
 
+def served(url, samples):
+    """A histogram of the planner."""
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        read = HdrHistogram.decode(answer.read())
+    equal(f"samples of {url}", read.get_total_count(), samples)
+    print(f"  served by the planner: {samples} samples, p50 {read.get_value_at_percentile(50)} µs")
+
+
 def main():
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 4):
         sys.exit(__doc__)
     draw = random.Random(7)
     latencies = [min(HIGHEST, int(draw.lognormvariate(11, 2.5))) for _ in range(20_000)]
     for name, values in {"empty": [], "edges": EDGES, "latencies": latencies}.items():
         exchange(sys.argv[1], name, values)
+    if len(sys.argv) == 4:
+        served(sys.argv[2], int(sys.argv[3]))
     print("OK")
 
 
