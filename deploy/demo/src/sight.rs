@@ -30,11 +30,40 @@ pub struct Model {
     pub windows: BTreeMap<String, Window>,
 }
 
-/// Sums since first seen.
+/// `/api/v1/engines` of the planner, with windows.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Engines {
+    /// One each.
+    pub engines: Vec<Engine>,
+}
+
+/// An engine.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Engine {
+    /// Its name.
+    pub id: String,
+    /// The model it serves.
+    pub model: Option<String>,
+    /// Since first seen.
+    pub totals: Totals,
+    /// By name.
+    pub windows: BTreeMap<String, Window>,
+}
+
+/// Sums since first seen.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct Totals {
     /// By name.
     pub counters: BTreeMap<String, Option<u64>>,
+    /// By name.
+    pub distributions: BTreeMap<String, Count>,
+}
+
+/// How many samples.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub struct Count {
+    /// Samples.
+    pub count: u64,
 }
 
 /// A sliding window.
@@ -85,7 +114,21 @@ pub struct Quantile {
     pub high: Option<f64>,
 }
 
+impl Totals {
+    /// How many samples of a distribution.
+    #[must_use]
+    pub fn samples(&self, distribution: &str) -> u64 {
+        self.distributions.get(distribution).map_or(0, |of| of.count)
+    }
+}
+
 impl Window {
+    /// How many samples of a distribution.
+    #[must_use]
+    pub fn samples(&self, distribution: &str) -> u64 {
+        self.distributions.get(distribution).map_or(0, |of| of.count)
+    }
+
     /// p50, p95 and p99 of a distribution.
     #[must_use]
     pub fn quantiles(&self, name: &str) -> [Option<Quantile>; 3] {

@@ -43,7 +43,10 @@ impl Stage {
         let identity = authority.issue(&world, "planner", &["127.0.0.1", "localhost"])?;
         let tls = PlannerTls::Certificate(identity, Some(authority.certificate.clone()));
         shown("starting the planner");
-        let planner = PlannerSpec::new("planner", tls).start(&world, &http).await?;
+        let mut planner = PlannerSpec::new("planner", tls);
+        // Often enough that a look at its models and one at its engines mostly see the same windows.
+        planner.flags = ["--publish-interval", "100ms"].map(str::to_owned).to_vec();
+        let planner = planner.start(&world, &http).await?;
         let mut stage = Self { agents: Vec::new(), planner, engines: Vec::new(), http, world };
         for node in &plan.nodes {
             shown(&format!("starting {}: {} and {} engines", node.name, node.scenario, node.replicas.len()));

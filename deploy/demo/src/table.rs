@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::frame::{Compared, Frame, ModelLine, NodeLine, Pair};
+use crate::{
+    frame::{Frame, ModelLine, NodeLine},
+    look::{Compared, Pair},
+};
 
 const GIB: f64 = (1u64 << 30) as f64;
 const DASH: &str = "–";
@@ -46,8 +49,7 @@ pub fn plain(frame: &Frame) -> Vec<String> {
             for (name, pairs) in [("TTFT", &latencies.ttft), ("ITL", &latencies.itl)] {
                 let _ = write!(text, " {name} ms");
                 for (percentile, pair) in PERCENTILES.iter().zip(pairs) {
-                    let _ =
-                        write!(text, " {percentile} {} exact {}", planner(pair), milliseconds(pair.exact));
+                    let _ = write!(text, " {percentile} {} exact {}", planner(pair), exact(pair));
                 }
                 text.push(if name == "TTFT" { ',' } else { '.' });
             }
@@ -78,7 +80,7 @@ fn latency_lines(models: &[ModelLine]) -> Vec<String> {
         format!("{:<19}{}", "", heads.concat()),
     ];
     for (name, metric, pairs) in rows(models) {
-        let cells = pairs.map(|pair| format!("{:>18}{:>8}", planner(&pair), milliseconds(pair.exact)));
+        let cells = pairs.map(|pair| format!("{:>18}{:>8}", planner(&pair), exact(&pair)));
         lines.push(format!("{name:<14}{metric:<5}{}", cells.concat()));
     }
     lines
@@ -98,7 +100,7 @@ pub fn errors(models: &[ModelLine]) -> Vec<String> {
         for (percentile, pair) in PERCENTILES.iter().zip(pairs) {
             let (estimate, bounds) =
                 (milliseconds(pair.planner.map(|planner| planner.estimate)), bounds(&pair));
-            let (exact, error) = (milliseconds(pair.exact), error(&pair));
+            let (exact, error) = (exact(&pair), error(&pair));
             lines.push(format!(
                 "{model:<14}{metric:<6}{percentile:<5}{estimate:>10}{bounds:>18}{exact:>10}{error:>8}"
             ));
@@ -232,6 +234,12 @@ fn planner(pair: &Pair) -> String {
     if pair.planner.is_some() { format!("{estimate} ({})", bounds(pair)) } else { estimate }
 }
 
+/// The exact value, with a mark where the planner's bounds do not hold it.
+fn exact(pair: &Pair) -> String {
+    let mark = if pair.holds() { "" } else { "!" };
+    format!("{}{mark}", milliseconds(pair.exact))
+}
+
 fn bounds(pair: &Pair) -> String {
     let Some(planner) = pair.planner else { return DASH.to_owned() };
     let bound = |seconds: f64| {
@@ -271,7 +279,7 @@ mod tests {
             running_requests: Some(9),
             waiting_requests: None,
             kv_cache_utilization_ratio_max: Some(0.0123),
-            totals: Totals { counters: [].into() },
+            totals: Totals::default(),
             windows: [].into(),
         };
         let gpu = |engines: &[&str], utilization| Gpu {
