@@ -189,7 +189,7 @@ fn scope(page: &mut MetricPage, prefix: &str, what: &str, rows: &[Scoped<'_>]) {
     let gauges: [(&str, &str, Gauge); 5] = [
         ("engines_ready", "Live engines whose page was read", |g| Some(g.engines_ready)),
         ("replicas", "Replicas", |g| Some(g.replicas)),
-        ("gpus", "GPUs", |g| Some(g.gpus)),
+        ("gpus", "GPUs, where they are declared,", |g| g.gpus),
         ("running_requests", "Requests in the running batches of live engines", |g| g.running_requests),
         ("waiting_requests", "Requests waiting in live engines", |g| g.waiting_requests),
     ];

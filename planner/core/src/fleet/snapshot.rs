@@ -192,8 +192,8 @@ pub struct PoolGauges {
     pub engines_ready: u64,
     /// Different replicas; an engine without one counts as one.
     pub replicas: u64,
-    /// Different GPUs.
-    pub gpus: u64,
+    /// Different GPUs; absent where no engine's GPUs are declared.
+    pub gpus: Option<u64>,
     /// Requests in the running batches of live engines; absent where none tells.
     pub running_requests: Option<u64>,
     /// Requests waiting in live engines; absent where none tells.
@@ -281,7 +281,7 @@ impl<'a> PoolSums<'a> {
 
     fn finish(mut self) -> (PoolGauges, Micros) {
         self.gauges.replicas = self.replicas.len() as u64;
-        self.gauges.gpus = self.gpus.len() as u64;
+        self.gauges.gpus = (!self.gpus.is_empty()).then(|| self.gpus.len() as u64);
         let (sum, n) = self.kv;
         self.gauges.kv_cache_utilization_ratio_mean = (n > 0).then(|| sum / n as f64);
         (self.gauges, self.fresh)
