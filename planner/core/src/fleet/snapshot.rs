@@ -281,7 +281,7 @@ impl<'a> PoolSums<'a> {
 
     fn finish(mut self) -> (PoolGauges, Micros) {
         self.gauges.replicas = self.replicas.len() as u64;
-        self.gauges.gpus = (!self.gpus.is_empty()).then(|| self.gpus.len() as u64);
+        self.gauges.gpus = (!self.gpus.is_empty()).then_some(self.gpus.len() as u64);
         let (sum, n) = self.kv;
         self.gauges.kv_cache_utilization_ratio_mean = (n > 0).then(|| sum / n as f64);
         (self.gauges, self.fresh)
