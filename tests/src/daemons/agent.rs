@@ -3,11 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf, process::Command};
 
 use anyhow::Context;
-use plimsoll_fake_nvml::gpu_uuid;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::START;
+use super::{Board, START};
 use crate::{http::Http, process::Process, tls::Identity, wait, world::World};
 
 /// An agent to start.
@@ -25,15 +24,6 @@ pub struct AgentSpec {
     pub planner: Option<PlannerLink>,
     /// Flags besides.
     pub flags: Vec<String>,
-}
-
-/// GPUs without a GPU.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Board {
-    /// One of fake-nvml's built-in scenarios.
-    pub scenario: String,
-    /// The folder in which engines say what they do to the GPUs; without one the scenario's own load is played.
-    pub activity: Option<PathBuf>,
 }
 
 /// One engine, as the agent's configuration declares it.
@@ -62,14 +52,6 @@ pub struct PlannerLink {
     pub authority: Option<PathBuf>,
     /// What the agent shows of itself.
     pub identity: Option<Identity>,
-}
-
-impl Board {
-    /// The UUID of one of the board's GPUs on a node.
-    #[must_use]
-    pub fn gpu(&self, node: &str, index: usize) -> String {
-        gpu_uuid(node, &self.scenario, index)
-    }
 }
 
 #[derive(Serialize)]

@@ -1,12 +1,14 @@
 //! How agents, planners and emulators are started: what each is told, as data, and a handle on what runs.
 
 mod agent;
+mod board;
 mod emulator;
 mod planner;
 
 use std::time::Duration;
 
-pub use agent::{Agent, AgentSpec, Board, EndpointSpec, PlannerLink};
+pub use agent::{Agent, AgentSpec, EndpointSpec, PlannerLink};
+pub use board::Board;
 pub use emulator::{Emulator, EmulatorSpec};
 pub use planner::{Planner, PlannerSpec, PlannerTls};
 
