@@ -284,7 +284,15 @@ fn lost_reading(gpu: &Gpu, why: &str) -> GpuReading {
 }
 
 const fn unknown(uuid: GpuUuid) -> GpuInfo {
-    GpuInfo { uuid, index: 0, name: None, pci_bus_id: None, memory_total_bytes: None, power_limit_mw: None }
+    GpuInfo {
+        uuid,
+        index: 0,
+        name: None,
+        pci_bus_id: None,
+        memory_total_bytes: None,
+        power_limit_mw: None,
+        domain: None,
+    }
 }
 
 /// What is not told is absent; only a driver that is gone is an error.

@@ -135,6 +135,7 @@ mod tests {
             pci_bus_id: None,
             memory_total_bytes: None,
             power_limit_mw: None,
+            domain: None,
         };
         let reading = GpuReading { power_mw: Some(300_000), ..GpuReading::absent(info, GpuState::Ok) };
         Arc::new(GpuSnapshot {

@@ -33,6 +33,7 @@ fn one_gpu() -> GpuSnapshot {
         pci_bus_id: None,
         memory_total_bytes: Some(80),
         power_limit_mw: None,
+        domain: None,
     };
     let gpu = GpuReading { power_mw: Some(71_500), ..GpuReading::absent(info, GpuState::Degraded) };
     GpuSnapshot { gpus: vec![gpu], ..GpuSnapshot::empty(Instant::now(), SourceState::Degraded, None) }

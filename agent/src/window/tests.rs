@@ -62,6 +62,7 @@ fn one_gpu(state: GpuState, power_mw: Option<u64>) -> GpuSnapshot {
         pci_bus_id: None,
         memory_total_bytes: None,
         power_limit_mw: None,
+        domain: None,
     };
     let gpus = vec![GpuReading { power_mw, ..GpuReading::absent(info, state) }];
     GpuSnapshot { gpus, ..GpuSnapshot::empty(Instant::now(), SourceState::Healthy, None) }
