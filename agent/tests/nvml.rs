@@ -14,8 +14,8 @@ use std::{
     time::Duration,
 };
 
-use plimsoll_agent::gpu::{self, Call, GpuMonitor, GpuOptions, GpuReading, GpuSnapshot, Stopped};
-use plimsoll_common::wire::{GpuState, SourceState};
+use plimsoll_agent::gpu::{self, Call, GpuMonitor, GpuOptions, GpuReading, GpuSnapshot, GpuStatus, Stopped};
+use plimsoll_common::wire::SourceState;
 
 /// Long enough for a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -89,7 +89,7 @@ async fn until(monitor: &GpuMonitor, wanted: impl FnMut(&Arc<GpuSnapshot>) -> bo
 fn check_values(gpu: &GpuReading) {
     let total = gpu.info.memory_total_bytes.unwrap();
     let limit = gpu.info.power_limit_mw.unwrap();
-    assert_eq!((gpu.state, &gpu.trouble), (GpuState::Ok, &None), "{gpu:?}");
+    assert_eq!((gpu.state, &gpu.trouble), (GpuStatus::Ok, &None), "{gpu:?}");
     assert!(gpu.utilization_percent.unwrap() <= 100, "{gpu:?}");
     assert!(gpu.memory_activity_percent.unwrap() <= 100, "{gpu:?}");
     assert!((1..=total).contains(&gpu.memory_used_bytes.unwrap()), "{gpu:?}");

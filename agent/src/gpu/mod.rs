@@ -13,10 +13,15 @@
 //! * [`snapshot`], [`meter`], [`plan`], [`source`]: the words.
 
 mod connection;
+mod event;
+mod governor;
+mod interconnect;
 mod meter;
 mod monitor;
 mod nvml;
+mod partition;
 mod plan;
+mod reading;
 mod sampler;
 mod schedule;
 #[cfg(test)]
@@ -28,10 +33,18 @@ mod source;
 use std::{path::PathBuf, time::Duration};
 
 pub use self::{
-    meter::CallCost,
+    event::{GpuEvent, GpuEventKind},
+    governor::{GovernorState, TierState},
+    interconnect::{Fabric, FabricHealth, FabricState, LinkErrors, NvLink, Platform, RemoteEnd, RemoteKind},
+    meter::{CallCost, Latencies, Meter},
     monitor::{GpuMonitor, Stopped, spawn},
-    plan::{Call, Fact, Metric},
-    snapshot::{GpuReading, GpuSnapshot},
+    partition::{Mig, MigInstance},
+    plan::{Call, Fact, Metric, Tier},
+    reading::{
+        Activity, Clocks, Ecc, GpuFacts, GpuProcess, GpuProcessKind, GpuReading, GpuStatus, Pcie,
+        RecoveryAction, RemappedRows, Taken, ThrottleReasons, Xids,
+    },
+    snapshot::{AbsentGpu, GpuSnapshot, Release},
     source::{CallError, GpuDriver, GpuSource, Outage, SessionEnd},
 };
 

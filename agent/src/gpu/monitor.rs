@@ -110,11 +110,10 @@ impl GpuMonitor {
 
 #[cfg(test)]
 mod tests {
-    use plimsoll_common::wire::GpuState;
-
     use super::*;
     use crate::gpu::{
         plan::Call,
+        reading::GpuStatus,
         scripted::Scripted,
         source::{GpuSource, Outage, SessionEnd},
     };
@@ -145,7 +144,7 @@ mod tests {
         driver.world().outage = Some(Outage::NoDriver);
         let down = until(&monitor, |now| now.source == SourceState::Failed).await;
         assert!(down.detail.as_ref().unwrap().contains("modprobe"));
-        assert_eq!((down.gpus.len(), down.gpus[0].state), (2, GpuState::Lost));
+        assert_eq!((down.gpus.len(), down.gpus[0].state), (2, GpuStatus::Lost));
         assert_eq!((&down.driver, down.gpus[0].power_mw), (&None, None));
 
         driver.world().outage = None;

@@ -13,7 +13,7 @@ use plimsoll_common::{ids::GpuUuid, wire::GpuInfo};
 
 use super::{
     plan::{Fact, Metric},
-    snapshot::GpuReading,
+    reading::GpuReading,
     source::{CallError, GpuDriver, GpuSource, Outage, SessionEnd},
 };
 
@@ -108,6 +108,7 @@ impl GpuSource for NvmlSession<'_> {
                 let limit = device.enforced_power_limit().map_err(call_error)?;
                 info.power_limit_mw = Some(plausible("power limit", limit, MAX_POWER_MW)?);
             }
+            _ => return Err(CallError::NotSupported),
         }
         Ok(())
     }
@@ -133,6 +134,7 @@ impl GpuSource for NvmlSession<'_> {
                 let celsius = plausible("temperature", celsius, MAX_TEMPERATURE_C)?;
                 reading.temperature_c = Some(celsius.cast_signed());
             }
+            _ => return Err(CallError::NotSupported),
         }
         Ok(())
     }

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use plimsoll_common::{
     ids::GpuUuid,
-    wire::{DriverInfo, GpuInfo, GpuState, SourceState},
+    wire::{DriverInfo, GpuInfo, SourceState},
 };
 
 use super::{
     meter::Meter,
     plan::{Call, Fact, Metric},
-    snapshot::GpuReading,
+    reading::{GpuReading, GpuStatus},
     source::{CallError, GpuSource, Outage},
 };
 
@@ -119,7 +119,7 @@ impl Sampler {
 
     /// How the source is, given what the GPUs said, and why.
     pub(super) fn health(&self, readings: &[GpuReading]) -> (SourceState, Option<String>) {
-        let troubles = readings.iter().filter(|reading| reading.state != GpuState::Ok).map(|reading| {
+        let troubles = readings.iter().filter(|reading| reading.state != GpuStatus::Ok).map(|reading| {
             let why = reading.trouble.as_deref().unwrap_or_else(|| reading.state.as_str());
             format!("{} (index {}): {why}", reading.info.uuid, reading.info.index)
         });
@@ -133,7 +133,7 @@ impl Sampler {
         if more > 0 {
             detail.push_str(&format!("; and {more} more"));
         }
-        let none_answers = readings.iter().all(|reading| reading.state == GpuState::Lost);
+        let none_answers = readings.iter().all(|reading| reading.state == GpuStatus::Lost);
         (if none_answers { SourceState::Failed } else { SourceState::Degraded }, Some(detail))
     }
 
@@ -198,7 +198,7 @@ impl Sampler {
         meter: &mut Meter,
     ) -> Result<(), Outage> {
         for gpu in self.gpus.iter_mut().filter(|gpu| strangers.contains(&gpu.info.uuid)) {
-            for fact in Fact::ALL {
+            for fact in Fact::FIRST {
                 match meter.time(fact.call(), || source.describe(*fact, &mut gpu.info)) {
                     Err(CallError::Down(outage)) => return Err(outage),
                     Err(error @ CallError::Lost) => {
@@ -243,7 +243,7 @@ fn read(gpu: &mut Gpu, source: &mut dyn GpuSource, meter: &mut Meter) -> Result<
     if let Some(why) = &gpu.lost {
         return Ok(lost_reading(gpu, why));
     }
-    let mut reading = GpuReading::absent(gpu.info.clone(), GpuState::Ok);
+    let mut reading = GpuReading::absent(gpu.info.clone(), GpuStatus::Ok);
     let (mut answered, mut refused) = (0u32, 0u32);
     for metric in Metric::EVERY_TICK {
         if gpu.unsupported.contains(metric) {
@@ -270,17 +270,17 @@ fn read(gpu: &mut Gpu, source: &mut dyn GpuSource, meter: &mut Meter) -> Result<
     reading.state = match (answered, refused) {
         (0, 0) => {
             reading.trouble = Some("it supports none of the metrics".to_owned());
-            GpuState::Degraded
+            GpuStatus::Degraded
         }
-        (0, _) => GpuState::Lost,
-        (_, 0) => GpuState::Ok,
-        _ => GpuState::Degraded,
+        (0, _) => GpuStatus::Lost,
+        (_, 0) => GpuStatus::Ok,
+        _ => GpuStatus::Degraded,
     };
     Ok(reading)
 }
 
 fn lost_reading(gpu: &Gpu, why: &str) -> GpuReading {
-    GpuReading { trouble: Some(why.to_owned()), ..GpuReading::absent(gpu.info.clone(), GpuState::Lost) }
+    GpuReading { trouble: Some(why.to_owned()), ..GpuReading::absent(gpu.info.clone(), GpuStatus::Lost) }
 }
 
 const fn unknown(uuid: GpuUuid) -> GpuInfo {

@@ -9,7 +9,7 @@ use plimsoll_common::{ids::GpuUuid, wire::GpuInfo};
 
 use super::{
     plan::{Call, Fact, Metric},
-    snapshot::GpuReading,
+    reading::GpuReading,
     source::{CallError, GpuDriver, GpuSource, Outage, SessionEnd},
 };
 
@@ -130,6 +130,7 @@ impl GpuSource for Scripted {
                 Fact::PciBusId => return Err(CallError::NotSupported),
                 Fact::MemoryTotal => info.memory_total_bytes = Some(80 << 30),
                 Fact::PowerLimit => info.power_limit_mw = Some(700_000),
+                _ => return Err(CallError::NotSupported),
             }
             Ok(())
         })
@@ -150,6 +151,7 @@ impl GpuSource for Scripted {
                 Metric::Memory => reading.memory_used_bytes = Some(40 << 30),
                 Metric::Power => reading.power_mw = Some(gpu.power_mw),
                 Metric::Temperature => reading.temperature_c = Some(61),
+                _ => return Err(CallError::NotSupported),
             }
             Ok(())
         })

@@ -1,6 +1,7 @@
 //! The loop: connect, enumerate, tick until the driver goes away, wait, again.
 
 use std::{
+    sync::Arc,
     sync::mpsc::{Receiver, RecvTimeoutError},
     time::Duration,
 };
@@ -11,11 +12,13 @@ use tokio::time::Instant;
 use super::{
     GpuOptions,
     connection::Connection,
+    governor::GovernorState,
     meter::Meter,
     plan::Call,
+    reading::GpuReading,
     sampler::{Sampler, Scope},
     schedule::Schedule,
-    snapshot::{GpuReading, GpuSnapshot},
+    snapshot::GpuSnapshot,
     source::{GpuDriver, GpuSource, Outage, SessionEnd},
 };
 
@@ -143,6 +146,12 @@ impl<'a> Session<'a> {
             driver: self.sampler.driver().cloned(),
             inventory: self.sampler.inventory(),
             gpus,
+            absent: Vec::new(),
+            events: Arc::default(),
+            release: None,
+            restart_needed: false,
+            governor: GovernorState::default(),
+            latencies: self.meter.latencies().clone(),
             busy: self.meter.busy(),
             tick_busy,
             calls: self.meter.calls(),

@@ -4,7 +4,7 @@ use plimsoll_common::{ids::GpuUuid, wire::GpuInfo};
 
 use super::{
     plan::{Fact, Metric},
-    snapshot::GpuReading,
+    reading::GpuReading,
 };
 
 /// A driver that can be connected to.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::PoisonError};
 use plimsoll_common::{
     engine::{DistributionKind, Unit},
     units::Ratio,
-    wire::{EngineState, GpuState, SourceState},
+    wire::{EngineState, SourceState},
 };
 use plimsoll_shell::metrics::{
     Label, MetricPage, MetricType::Counter, MetricType::Gauge, MetricType::Histogram,
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::Pages;
 use crate::{
-    gpu::{GpuReading, GpuSnapshot},
+    gpu::{GpuReading, GpuSnapshot, GpuStatus},
     window::EngineView,
 };
 
@@ -93,7 +93,7 @@ fn gpus(page: &mut MetricPage, snapshot: &GpuSnapshot) {
             (vec![("gpu", index.as_str()), ("uuid", gpu.info.uuid.as_str())], gpu.state.as_str())
         })
         .collect();
-    let all = [GpuState::Ok, GpuState::Degraded, GpuState::Lost].map(GpuState::as_str);
+    let all = GpuStatus::ALL.map(GpuStatus::as_str);
     states(page, "plimsoll_gpu_state", "How a GPU is seen; 1 for the state that holds.", &rows, &all);
 }
 

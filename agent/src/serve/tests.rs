@@ -6,13 +6,13 @@ use axum::{body::Body, http::Request};
 use http_body_util::BodyExt;
 use plimsoll_common::{
     ids::GpuUuid,
-    wire::{GpuInfo, GpuState, HostInfo, SourceState},
+    wire::{GpuInfo, HostInfo, SourceState},
 };
 use serde_json::Value;
 use tower::ServiceExt;
 
 use super::*;
-use crate::{config::Settings, gpu::GpuReading, window::Window};
+use crate::{config::Settings, gpu::{GpuReading, GpuStatus}, window::Window};
 
 fn pages(snapshot: GpuSnapshot) -> Router {
     let mut settings = Settings { node_name: Some("node<1>".to_owned()), ..Settings::default() };
@@ -35,7 +35,7 @@ fn one_gpu() -> GpuSnapshot {
         power_limit_mw: None,
         domain: None,
     };
-    let gpu = GpuReading { power_mw: Some(71_500), ..GpuReading::absent(info, GpuState::Degraded) };
+    let gpu = GpuReading { power_mw: Some(71_500), ..GpuReading::absent(info, GpuStatus::Degraded) };
     GpuSnapshot { gpus: vec![gpu], ..GpuSnapshot::empty(Instant::now(), SourceState::Degraded, None) }
 }
 

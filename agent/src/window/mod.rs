@@ -102,7 +102,7 @@ fn millis(duration: Duration) -> u64 {
 
 fn gpu_columns(gpus: &[GpuReading]) -> GpuColumns {
     GpuColumns {
-        state: gpus.iter().map(|gpu| Some(gpu.state.code())).collect(),
+        state: gpus.iter().map(|gpu| Some(gpu.state.wire().code())).collect(),
         utilization_percent: gpus.iter().map(|gpu| gpu.utilization_percent).collect(),
         memory_activity_percent: gpus.iter().map(|gpu| gpu.memory_activity_percent).collect(),
         memory_used_bytes: gpus.iter().map(|gpu| gpu.memory_used_bytes).collect(),

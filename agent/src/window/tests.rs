@@ -10,6 +10,7 @@ use plimsoll_common::{
 use proptest::prelude::*;
 
 use super::*;
+use crate::gpu::GpuStatus;
 use crate::engines::{
     EngineDelta, EngineGauges, EngineIdentity, EngineUpdate, HistogramDelta, PageQuality, ScrapeError,
 };
@@ -54,7 +55,7 @@ fn no_gpus() -> GpuSnapshot {
     GpuSnapshot::empty(Instant::now(), SourceState::Unsupported, None)
 }
 
-fn one_gpu(state: GpuState, power_mw: Option<u64>) -> GpuSnapshot {
+fn one_gpu(state: GpuStatus, power_mw: Option<u64>) -> GpuSnapshot {
     let info = GpuInfo {
         uuid: GpuUuid::parse("GPU-1").unwrap(),
         index: 0,
@@ -134,10 +135,10 @@ async fn the_inventory_is_told_once_and_on_change() {
     let mut window = window(0);
     assert_eq!(close(&mut window, &no_gpus()).inventory.unwrap().generation, Generation(1));
     assert_eq!(close(&mut window, &no_gpus()).inventory, None);
-    let appeared = close(&mut window, &one_gpu(GpuState::Ok, Some(71_000)));
+    let appeared = close(&mut window, &one_gpu(GpuStatus::Ok, Some(71_000)));
     assert_eq!(appeared.inventory.unwrap().generation, Generation(2));
     assert_eq!(appeared.report.gpus.power_mw.get(0), Some(71_000));
-    let lost = close(&mut window, &one_gpu(GpuState::Lost, None));
+    let lost = close(&mut window, &one_gpu(GpuStatus::Lost, None));
     assert_eq!(lost.inventory, None, "a lost GPU is still the same GPU");
     assert_eq!(lost.report.gpus.state.get(0), Some(GpuState::Lost.code()));
     assert_eq!(lost.report.gpus.power_mw.get(0), None);

@@ -23,12 +23,12 @@ impl Bench {
         self.sampler.tick(&mut self.driver.clone(), &mut self.meter).unwrap()
     }
 
-    fn states(&mut self) -> Vec<(String, u32, GpuState)> {
+    fn states(&mut self) -> Vec<(String, u32, GpuStatus)> {
         self.tick().into_iter().map(|gpu| (gpu.info.uuid.to_string(), gpu.info.index, gpu.state)).collect()
     }
 }
 
-fn row(uuid: &str, index: u32, state: GpuState) -> (String, u32, GpuState) {
+fn row(uuid: &str, index: u32, state: GpuStatus) -> (String, u32, GpuStatus) {
     (uuid.to_owned(), index, state)
 }
 
@@ -38,7 +38,7 @@ fn healthy_gpus_tell_everything() {
     bench.enumerate(Scope::All).unwrap();
     let readings = bench.tick();
     let first = &readings[0];
-    assert_eq!(first.state, GpuState::Ok);
+    assert_eq!(first.state, GpuStatus::Ok);
     assert_eq!((first.utilization_percent, first.memory_activity_percent), (Some(97), Some(41)));
     assert_eq!((first.power_mw, first.temperature_c), (Some(300_000), Some(61)));
     assert_eq!((first.memory_used_bytes, first.info.memory_total_bytes), (Some(40 << 30), Some(80 << 30)));
@@ -73,7 +73,7 @@ fn a_metric_that_is_not_supported_is_absent_and_asked_once() {
     for _ in 0..5 {
         let readings = bench.tick();
         assert_eq!(readings[0].utilization_percent, None);
-        assert_eq!(readings[0].state, GpuState::Ok);
+        assert_eq!(readings[0].state, GpuStatus::Ok);
         assert_eq!(readings[1].utilization_percent, Some(97));
     }
     assert_eq!(bench.driver.calls(Call::UtilizationRates), 1 + 5);
@@ -85,14 +85,14 @@ fn a_failing_call_degrades_its_gpu_only_and_only_while_it_fails() {
     bench.enumerate(Scope::All).unwrap();
     bench.driver.world().gpus[1].failing.insert(Metric::Power);
     let readings = bench.tick();
-    assert_eq!(readings[0].state, GpuState::Ok);
-    assert_eq!((readings[1].state, readings[1].power_mw), (GpuState::Degraded, None));
+    assert_eq!(readings[0].state, GpuStatus::Ok);
+    assert_eq!((readings[1].state, readings[1].power_mw), (GpuStatus::Degraded, None));
     assert_eq!(readings[1].temperature_c, Some(61));
     let (state, detail) = bench.sampler.health(&readings);
     assert_eq!(state, SourceState::Degraded);
     assert_eq!(detail.unwrap(), "GPU-b (index 1): power_usage: an internal driver error occurred");
     bench.driver.world().gpus[1].failing.clear();
-    assert_eq!(bench.tick()[1].state, GpuState::Ok);
+    assert_eq!(bench.tick()[1].state, GpuStatus::Ok);
 }
 
 #[test]
@@ -103,10 +103,14 @@ fn a_gpu_that_answers_nothing_is_lost_and_one_that_supports_nothing_is_degraded(
     bench.driver.world().gpus[1].unsupported.extend(Metric::EVERY_TICK);
     assert_eq!(
         bench.states(),
-        [row("GPU-a", 0, GpuState::Lost), row("GPU-b", 1, GpuState::Degraded), row("GPU-c", 2, GpuState::Ok)]
+        [
+            row("GPU-a", 0, GpuStatus::Lost),
+            row("GPU-b", 1, GpuStatus::Degraded),
+            row("GPU-c", 2, GpuStatus::Ok)
+        ]
     );
     bench.driver.world().gpus[0].failing.clear();
-    assert_eq!(bench.tick()[0].state, GpuState::Ok, "errors that pass are asked again");
+    assert_eq!(bench.tick()[0].state, GpuStatus::Ok, "errors that pass are asked again");
 }
 
 #[test]
@@ -118,21 +122,21 @@ fn a_lost_gpu_keeps_its_name_tells_nothing_and_is_left_alone() {
     let before = bench.meter.calls();
     for _ in 0..3 {
         let readings = bench.tick();
-        assert_eq!(readings[0].state, GpuState::Lost);
+        assert_eq!(readings[0].state, GpuStatus::Lost);
         assert_eq!(readings[0].info.uuid.as_str(), "GPU-a");
         assert_eq!(readings[0].power_mw, None);
-        assert_eq!(readings[1].state, GpuState::Ok);
+        assert_eq!(readings[1].state, GpuStatus::Ok);
     }
     assert_eq!(bench.meter.calls() - before, 1 + 3 * 4, "one call found the loss");
     assert!(bench.sampler.misses_some());
 
     // The driver still counts it, but its handle can't be taken.
     bench.enumerate(Scope::Changes).unwrap();
-    assert_eq!(bench.states(), [row("GPU-a", 0, GpuState::Lost), row("GPU-b", 1, GpuState::Ok)]);
+    assert_eq!(bench.states(), [row("GPU-a", 0, GpuStatus::Lost), row("GPU-b", 1, GpuStatus::Ok)]);
 
     bench.driver.world().gpus[0].lost = false;
     bench.enumerate(Scope::Changes).unwrap();
-    assert_eq!(bench.states(), [row("GPU-a", 0, GpuState::Ok), row("GPU-b", 1, GpuState::Ok)]);
+    assert_eq!(bench.states(), [row("GPU-a", 0, GpuStatus::Ok), row("GPU-b", 1, GpuStatus::Ok)]);
     assert!(!bench.sampler.misses_some());
     assert_eq!(bench.sampler.inventory(), 1, "it is the same inventory all the time");
 }
@@ -142,7 +146,7 @@ fn a_gpu_that_was_lost_before_the_start_is_told_without_a_name() {
     let mut bench = Bench::new(&["GPU-a", "GPU-b"]);
     bench.driver.world().gpus[0].lost = true;
     bench.enumerate(Scope::All).unwrap();
-    assert_eq!(bench.states(), [row("GPU-b", 1, GpuState::Ok)]);
+    assert_eq!(bench.states(), [row("GPU-b", 1, GpuStatus::Ok)]);
     let readings = bench.tick();
     let (state, detail) = bench.sampler.health(&readings);
     assert_eq!(state, SourceState::Degraded);
@@ -164,7 +168,7 @@ fn identity_is_the_uuid_not_the_index() {
     bench.enumerate(Scope::Changes).unwrap();
     assert_eq!(
         bench.states(),
-        [row("GPU-b", 0, GpuState::Ok), row("GPU-c", 1, GpuState::Ok), row("GPU-d", 2, GpuState::Ok)]
+        [row("GPU-b", 0, GpuStatus::Ok), row("GPU-c", 1, GpuStatus::Ok), row("GPU-d", 2, GpuStatus::Ok)]
     );
     let first = &bench.tick()[0];
     assert_eq!((first.power_mw, first.info.name.as_deref()), (Some(111), Some("model of GPU-b")));
@@ -203,11 +207,11 @@ fn an_outage_ends_the_work_and_forgets_no_name() {
     assert_eq!(broken, Err(Outage::VersionMismatch));
     assert_eq!(bench.enumerate(Scope::All), Err(Outage::VersionMismatch));
     let silent = bench.sampler.silent();
-    assert_eq!((silent.len(), silent[0].state, silent[0].power_mw), (1, GpuState::Lost, None));
+    assert_eq!((silent.len(), silent[0].state, silent[0].power_mw), (1, GpuStatus::Lost, None));
     assert_eq!(silent[0].info.name.as_deref(), Some("model of GPU-a"));
     bench.driver.world().outage = None;
     bench.enumerate(Scope::All).unwrap();
-    assert_eq!(bench.states(), [row("GPU-a", 0, GpuState::Ok)]);
+    assert_eq!(bench.states(), [row("GPU-a", 0, GpuStatus::Ok)]);
     assert_eq!(bench.sampler.inventory(), 1);
 }
 
@@ -295,7 +299,7 @@ proptest! {
                     prop_assert_eq!(reading.power_mw, expected);
                 }
                 _ => {
-                    prop_assert_eq!(reading.state, GpuState::Lost);
+                    prop_assert_eq!(reading.state, GpuStatus::Lost);
                     prop_assert_eq!(reading.power_mw, None);
                     prop_assert_eq!(reading.utilization_percent, None);
                 }
