@@ -9,6 +9,7 @@
 //! | `PLIMSOLL_FAKE_NVML_NODE` | Mixed into UUIDs and serial numbers ([`gpu_uuid`]), so that nodes differ; default empty |
 //! | `PLIMSOLL_FAKE_NVML_CALL_LOG` | File that every call is appended to: `<CLOCK_MONOTONIC ns> <call> <index or ->` |
 //! | `PLIMSOLL_FAKE_NVML_ACTIVITY` | File or folder with lines `<uuid> util=<percent> mem_used=<bytes> [pid=<pid>]`, looked at every 100 ms; takes the place of the scenario's load |
+//! | `PLIMSOLL_FAKE_NVML_CONTROL` | File with commands that change the machine while it runs: see [`control`] |
 //! | `PLIMSOLL_FAKE_NVML_EPOCH` | When the scenario began, seconds since 1970, so that several processes share one clock; default: the first `nvmlInit` |
 //!
 //! Without a scenario `nvmlInit` returns `DRIVER_NOT_LOADED`, with a wrong one `UNKNOWN`; standard error says why.
@@ -23,10 +24,12 @@ mod activity;
 mod call;
 mod calllog;
 mod clock;
+pub mod control;
 mod exports;
 mod identity;
+mod machine;
 pub mod scenario;
 mod session;
 pub mod state;
 
-pub use identity::{gpu_serial, gpu_uuid};
+pub use identity::{gpu_serial, gpu_uuid, mig_uuid};

@@ -2,7 +2,7 @@
 
 use std::ffi::{c_int, c_longlong, c_uint, c_ulonglong};
 
-use super::nvlink::existing;
+use super::nvlink::{existing, is_up};
 use crate::abi::{Code, FieldValue, Out, Outcome, Value};
 use crate::call::{exports, whole};
 use crate::clock;
@@ -56,9 +56,10 @@ fn read_all(gpu: &Gpu<'_>, count: c_int, fields: Out<FieldValue>) -> Outcome {
 
 /// One field, by the group it belongs to.
 fn read(gpu: &Gpu<'_>, field: c_uint, scope: c_uint) -> Result<Tagged, Code> {
-    let renumbered = gpu.session().scenario.driver.release() >= RENUMBERED_SINCE;
+    let renumbered = gpu.session().driver.release() >= RENUMBERED_SINCE;
     match field {
         1..=6 | 142..=145 => ecc(gpu, field),
+        29..=31 => retired(gpu, field),
         74..=81 => violation(gpu, field),
         82 => Ok(Tagged::Unsigned(whole(gpu.readings().memory_temperature_c))),
         83 | 191 => Ok(Tagged::Long((gpu.totals().energy_j * 1e3) as c_ulonglong)),
@@ -70,18 +71,20 @@ fn read(gpu: &Gpu<'_>, field: c_uint, scope: c_uint) -> Result<Tagged, Code> {
         193..=196 => thermal_limit(gpu, field),
         197 => Ok(Tagged::Long(gpu.totals().pcie_tx_bytes as c_ulonglong)),
         198 => Ok(Tagged::Long(gpu.totals().pcie_rx_bytes as c_ulonglong)),
-        // No reset is due, no drain, no recovery action.
-        226 | 227 | 230 => Ok(Tagged::Unsigned(0)),
-        // Time under thermal slowdown or power brake, nanoseconds: a scenario's boards know neither.
-        251..=253 if !renumbered => Ok(Tagged::Long(0)),
-        269..=271 if renumbered => Ok(Tagged::Long(0)),
+        // A reset is due where the recovery action says so, or a drain with it.
+        226 => Ok(Tagged::Unsigned(gpu.state(|board| board.recovery == 1).into())),
+        227 => Ok(Tagged::Unsigned(gpu.state(|board| board.recovery == 4).into())),
+        230 => Ok(Tagged::Unsigned(gpu.state(|board| board.recovery))),
+        251..=253 if !renumbered => slowdown(gpu, field - 251),
+        269..=271 if renumbered => slowdown(gpu, field - 269),
         1..FIELD_END => Err(Code::NOT_SUPPORTED),
         _ => Err(Code::INVALID_ARGUMENT),
     }
 }
 
 fn ecc(gpu: &Gpu<'_>, field: c_uint) -> Result<Tagged, Code> {
-    let counts = gpu.spec().ecc;
+    let counts = gpu.ecc();
+    let rows = gpu.state(|board| board.rows);
     let on = c_uint::from(gpu.device().ecc);
     Ok(match field {
         1 | 2 => Tagged::Unsigned(on),
@@ -89,15 +92,45 @@ fn ecc(gpu: &Gpu<'_>, field: c_uint) -> Result<Tagged, Code> {
         4 => Tagged::Long(counts.uncorrected_volatile),
         5 => Tagged::Long(counts.corrected_aggregate),
         6 => Tagged::Long(counts.uncorrected_aggregate),
-        // Remapped rows.
-        _ => Tagged::Unsigned(0),
+        142 => Tagged::Unsigned(rows.corrected),
+        143 => Tagged::Unsigned(rows.uncorrected),
+        144 => Tagged::Unsigned(rows.pending.into()),
+        _ => Tagged::Unsigned(rows.failed.into()),
     })
 }
 
 /// Time spent below the wanted clocks, nanoseconds.
 fn violation(gpu: &Gpu<'_>, field: c_uint) -> Result<Tagged, Code> {
-    let seconds = if field == 74 { gpu.totals().power_capped_s } else { 0.0 };
-    Ok(Tagged::Long((seconds * 1e9) as c_ulonglong))
+    let totals = gpu.totals();
+    Ok(nanoseconds(match field {
+        74 => totals.power_capped_s,
+        75 => totals.software_thermal_s + totals.hardware_thermal_s,
+        _ => 0.0,
+    }))
+}
+
+/// Time slowed down: by the driver because of heat, by the board because of heat, by the power brake.
+fn slowdown(gpu: &Gpu<'_>, which: c_uint) -> Result<Tagged, Code> {
+    let totals = gpu.totals();
+    Ok(nanoseconds(match which {
+        0 => totals.software_thermal_s,
+        1 => totals.hardware_thermal_s,
+        _ => totals.power_brake_s,
+    }))
+}
+
+fn nanoseconds(seconds: f64) -> Tagged {
+    Tagged::Long((seconds * 1e9) as c_ulonglong)
+}
+
+/// Pages retired for single-bit errors, for a double-bit error, and whether one waits for a reset.
+fn retired(gpu: &Gpu<'_>, field: c_uint) -> Result<Tagged, Code> {
+    let pages = gpu.state(|board| board.pages).ok_or(Code::NOT_SUPPORTED)?;
+    Ok(Tagged::Unsigned(match field {
+        29 => pages.single_bit,
+        30 => pages.double_bit,
+        _ => pages.pending.into(),
+    }))
 }
 
 /// Power and its limits, milliwatts. Average is that of the last second.
@@ -157,7 +190,7 @@ fn nvlink(gpu: &Gpu<'_>, field: c_uint, scope: c_uint) -> Result<Tagged, Code> {
         160 => Ok(Tagged::Long(0)),
         161..=163 => per_link().map(|_| Tagged::Long(0)),
         164 => per_link().map(|_| Tagged::Unsigned(nvlink.speed_mbps)),
-        165 => per_link().map(|_| Tagged::Unsigned(1)),
+        165 => per_link().map(|_| Tagged::Unsigned(is_up(gpu, scope).into())),
         166 => per_link().map(|_| Tagged::Unsigned(nvlink.version)),
         // Packet counters came with NVLink 5.
         _ if nvlink.version < 7 => Err(Code::NOT_SUPPORTED),

@@ -10,7 +10,7 @@ use crate::session::{Gpu, pci_info};
 exports! {
     device fn nvmlDeviceGetNvLinkState(gpu, link: c_uint, active: Out<c_uint>) {
         existing(gpu, link)?;
-        active.set(1)
+        active.set(is_up(gpu, link).into())
     }
     device fn nvmlDeviceGetNvLinkVersion(gpu, link: c_uint, version: Out<c_uint>) {
         version.set(existing(gpu, link)?.version)
@@ -43,6 +43,11 @@ exports! {
         }
         count.set(0)
     }
+}
+
+/// Is that link up?
+pub(super) fn is_up(gpu: &Gpu<'_>, link: c_uint) -> bool {
+    gpu.state(|board| board.links_down >> link.min(63) & 1 == 0)
 }
 
 /// The GPU's NVLink, if it has that link.

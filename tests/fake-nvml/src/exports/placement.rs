@@ -37,7 +37,7 @@ exports! {
     }
     device fn nvmlDeviceGetTopologyCommonAncestor(gpu, other: Device, level: Out<c_uint>) {
         let other = gpu.session().gpu(other)?;
-        level.set(if other.index() == gpu.index() {
+        level.set(if other.board() == gpu.board() {
             INTERNAL
         } else if other.spec().numa_node == gpu.spec().numa_node {
             SAME_NODE
@@ -57,7 +57,7 @@ exports! {
     }
     device fn nvmlDeviceOnSameBoard(gpu, other: Device, same: Out<c_uint>) {
         let other = gpu.session().gpu(other)?;
-        same.set(c_uint::from(other.index() == gpu.index()))
+        same.set(c_uint::from(other.board() == gpu.board()))
     }
 }
 

@@ -15,6 +15,15 @@ pub struct Driver {
 }
 
 impl Driver {
+    /// The same library in another version; NVML's own number is the driver's after a prefix for CUDA's major version.
+    pub(crate) fn with_version(&self, version: &str) -> Self {
+        if version == self.version {
+            return self.clone();
+        }
+        let prefix = self.nvml.split('.').next().unwrap_or_default();
+        Self { version: version.to_owned(), nvml: format!("{prefix}.{version}"), cuda: self.cuda }
+    }
+
     /// Major and minor number, which decide how the fields 251 to 273 are numbered.
     #[must_use]
     pub fn release(&self) -> (u32, u32) {
@@ -53,7 +62,7 @@ pub struct Device {
     pub memory_bus_bits: u32,
     /// Does ECC run?
     pub ecc: bool,
-    /// Can it be partitioned with MIG? (None is partitioned here: the mode is reported as disabled.)
+    /// Can it be partitioned with MIG? Instances come with the command `mig`.
     pub mig_capable: bool,
     /// PCI identity and link.
     pub pci: Pci,
@@ -288,6 +297,8 @@ pub struct Process {
     /// SM utilization, percent.
     #[serde(default)]
     pub sm_percent: u32,
+    /// Id of the GPU instance that it runs in, where the GPU is split. Without such an instance it is not listed.
+    pub gpu_instance: Option<u32>,
 }
 
 /// Kind of context that a process has on a GPU.

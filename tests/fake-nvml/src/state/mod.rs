@@ -4,6 +4,7 @@ mod counters;
 
 pub use counters::{Counters, Totals};
 
+use crate::control::Throttle;
 use crate::identity::fnv1a;
 use crate::scenario::{Scenario, Wave, splitmix};
 
@@ -14,6 +15,8 @@ pub(crate) const MIB: u64 = 1 << 20;
 const REASON_IDLE: u64 = 0x1;
 const REASON_SOFTWARE_POWER_CAP: u64 = 0x4;
 const REASON_SOFTWARE_THERMAL: u64 = 0x20;
+const REASON_HARDWARE_THERMAL: u64 = 0x40;
+const REASON_POWER_BRAKE: u64 = 0x80;
 
 /// What emulated engines do on one GPU.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -115,6 +118,18 @@ impl Readings {
             pcie_tx_bytes_per_s: rate("pcie_tx_mib_per_s", &load.pcie_tx_mib_per_s, busy.pcie_tx_mib_per_s),
             pcie_rx_bytes_per_s: rate("pcie_rx_mib_per_s", &load.pcie_rx_mib_per_s, busy.pcie_rx_mib_per_s),
             clock_event_reasons: reasons(share, power >= device.power.limit_w, temperature >= heat.slowdown),
+        }
+    }
+}
+
+impl Readings {
+    /// The same with the clocks held down.
+    #[must_use]
+    pub(crate) fn throttled(self, throttle: Throttle) -> Self {
+        Self {
+            sm_clock_mhz: self.sm_clock_mhz.min(throttle.clock_mhz.into()),
+            clock_event_reasons: self.clock_event_reasons | throttle.reasons,
+            ..self
         }
     }
 }
