@@ -8,6 +8,7 @@
     reason = "the cases are tests, though the lint does not see it through the macro"
 )]
 
+mod changes;
 mod inventory;
 mod lifecycle;
 mod raw;
@@ -71,5 +72,28 @@ cases! {
             nvml = \"12.570.86.15\"\ncuda = 12080\n")
     };
     null_and_stale_handles_are_refused: crate::raw::null_and_stale, { SCENARIO = "hgx-h100-8" };
+    a_gpu_falls_off_the_bus: crate::changes::a_gpu_falls_off_the_bus, {
+        SCENARIO = "hgx-h100-8", CONTROL = &support::scratch("falls"), EPOCH = &support::seconds_ago(600)
+    };
+    gpus_are_removed_and_added: crate::changes::gpus_are_removed_and_added, {
+        SCENARIO = "hgx-h100-8", CONTROL = &support::scratch("removed")
+    };
+    the_driver_is_reloaded_and_upgraded: crate::changes::the_driver_is_reloaded_and_upgraded, {
+        SCENARIO = "hgx-h100-8", CONTROL = &support::scratch("driver")
+    };
+    a_call_hangs_until_it_is_released: crate::changes::a_call_hangs_until_it_is_released, {
+        SCENARIO = "hgx-h100-8", CONTROL = &support::scratch("hangs")
+    };
+    errors_and_throttling_show: crate::changes::errors_and_throttling_show, {
+        SCENARIO = &support::scenario("errors", "extends = \"hgx-h100-8\"\n[[timeline]]\nat_s = 0\ndo = [\n\
+            \"ecc 0 uncorrected 2\", \"ecc-rate 0 corrected 1000\", \"remap 0 1 2 pending\", \"recovery 0 1\",\n\
+            \"throttle 0 hw_thermal,hw_slowdown 600\", \"retire 0 3 1 pending\", \"link 0 4 down\"]\n"),
+        CONTROL = &support::scratch("errors")
+    };
+    a_gpu_is_split: crate::changes::a_gpu_is_split, {
+        SCENARIO = &support::scenario("split", "extends = \"hgx-h100-8\"\n[[process]]\ngpu = 0\npid = 77\n\
+            name = \"/opt/vllm/worker\"\nmemory_mib = 7000\ngpu_instance = 7\n"),
+        CONTROL = &support::scratch("split")
+    };
     fields_by_link: crate::raw::fields_by_link, { SCENARIO = "gb200-tray" };
 }
