@@ -16,6 +16,7 @@ pub mod gpu;
 pub mod own;
 pub mod reporter;
 pub mod serve;
+pub mod topology;
 pub mod uplink;
 pub mod window;
 

@@ -6,7 +6,7 @@
 mod catalogue;
 mod engine;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use plimsoll_common::{
     ids::Seq,
@@ -20,6 +20,7 @@ use crate::{
     config::Endpoint,
     engines::EngineReading,
     gpu::{GpuReading, GpuSnapshot},
+    topology::{Topology, TopologyMemory},
 };
 
 /// A closed window, ready to be sent.
@@ -39,6 +40,7 @@ pub struct Window {
     seq: Seq,
     engines: Vec<EngineWindow>,
     catalogue: Catalogue,
+    topology: TopologyMemory,
 }
 
 impl Window {
@@ -51,6 +53,7 @@ impl Window {
             seq: Seq(0).next(),
             engines: endpoints.iter().map(|endpoint| EngineWindow::new(endpoint.clone(), now)).collect(),
             catalogue: Catalogue::new(host),
+            topology: TopologyMemory::default(),
         }
     }
 
@@ -69,7 +72,8 @@ impl Window {
             engine.close(row, now, &mut self.catalogue, &mut columns, &mut histograms);
         }
         let engines = self.engines.iter().map(EngineWindow::info).collect();
-        let inventory = self.catalogue.settle(gpus, engines);
+        self.topology.observe(now, &gpus.gpus);
+        let inventory = self.catalogue.settle(gpus, &self.topology.topology(), engines);
         let report = Report {
             seq: self.seq,
             first: None,
@@ -87,6 +91,12 @@ impl Window {
         self.begun = now;
         self.begun_wall_ms = wall_ms;
         Closed { inventory, report }
+    }
+
+    /// How the GPUs are connected, as of the last window: what the pages show is what the planner was told.
+    #[must_use]
+    pub fn topology(&self) -> Arc<Topology> {
+        self.topology.topology()
     }
 
     /// What the agent's own pages show of each engine.

@@ -5,15 +5,15 @@ use plimsoll_common::{
     histogram::BucketLayout,
     ids::{EngineId, Generation, GpuUuid},
     units::Ratio,
-    wire::{EngineState, GpuInfo, GpuState, SourceState},
+    wire::{DomainKind, EngineState, GpuInfo, GpuState, SourceState},
 };
 use proptest::prelude::*;
 
 use super::*;
-use crate::gpu::GpuStatus;
 use crate::engines::{
     EngineDelta, EngineGauges, EngineIdentity, EngineUpdate, HistogramDelta, PageQuality, ScrapeError,
 };
+use crate::gpu::GpuStatus;
 
 fn endpoint(id: &str) -> Endpoint {
     Endpoint {
@@ -142,6 +142,23 @@ async fn the_inventory_is_told_once_and_on_change() {
     assert_eq!(lost.inventory, None, "a lost GPU is still the same GPU");
     assert_eq!(lost.report.gpus.state.get(0), Some(GpuState::Lost.code()));
     assert_eq!(lost.report.gpus.power_mw.get(0), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_inventory_tells_nvlink_domains_once_they_are_known() {
+    let mut window = window(0);
+    let told = |closed: Closed| closed.inventory.map(|inventory| inventory.gpus[0].domain.clone());
+    assert_eq!(told(close(&mut window, &one_gpu(GpuStatus::Ok, None))), Some(None), "not known is not none");
+    let mut snapshot = one_gpu(GpuStatus::Ok, None);
+    snapshot.gpus[0].unsupported.extend(["mig", "fabric", "links"]);
+    let domain = told(close(&mut window, &snapshot)).unwrap().unwrap();
+    assert_eq!((domain.kind, domain.id.as_str(), domain.degraded), (DomainKind::None, "gpu:GPU-1", false));
+    assert_eq!(window.topology().domains[0].id, "gpu:GPU-1", "the pages show what the planner was told");
+    assert_eq!(
+        told(close(&mut window, &one_gpu(GpuStatus::Lost, None))),
+        None,
+        "a lost GPU keeps its domain"
+    );
 }
 
 #[tokio::test(start_paused = true)]
