@@ -14,6 +14,9 @@ const MAX_FIELDS: c_int = 4096;
 const FIELD_END: c_uint = 310;
 /// The scope that asks for the sum over all links.
 const ALL_LINKS: c_uint = u32::MAX;
+/// Scopes of power: the GPU, and the module of GPU and processor, which is metered on coherent platforms only.
+const WHOLE_GPU: c_uint = 0;
+const MODULE: c_uint = 1;
 /// From this release on, CUDA 13.0 update 1, the fields from 251 on are numbered anew.
 const RENUMBERED_SINCE: (u32, u32) = (580, 82);
 
@@ -67,7 +70,9 @@ fn read(gpu: &Gpu<'_>, field: c_uint, scope: c_uint) -> Result<Tagged, Code> {
         94 | 95 | 169 | 173..=183 => Ok(Tagged::Unsigned(0)),
         170 => Ok(Tagged::Unsigned(c2c_links(gpu))),
         171 | 172 if scope < c2c_links(gpu) => Ok(Tagged::Unsigned(if field == 171 { 1 } else { 44_712 })),
-        185..=190 | 192 => power(gpu, field),
+        185..=190 | 192 if scope == WHOLE_GPU || (scope == MODULE && gpu.spec().own_numa_node.is_some()) => {
+            power(gpu, field)
+        }
         193..=196 => thermal_limit(gpu, field),
         197 => Ok(Tagged::Long(gpu.totals().pcie_tx_bytes as c_ulonglong)),
         198 => Ok(Tagged::Long(gpu.totals().pcie_rx_bytes as c_ulonglong)),

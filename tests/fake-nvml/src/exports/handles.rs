@@ -37,7 +37,10 @@ exports! {
         by_pci_address(session, address, device)
     }
 
-    device fn nvmlDeviceGetIndex(gpu, index: Out<c_uint>) { index.set(gpu.index() as c_uint) }
+    // A MIG device's index is that below its GPU.
+    instance fn nvmlDeviceGetIndex(target, index: Out<c_uint>) {
+        index.set(target.mig.map_or_else(|| target.gpu.index(), |mig| mig.slot) as c_uint)
+    }
     device fn nvmlDeviceGetMinorNumber(gpu, minor: Out<c_uint>) { minor.set(gpu.board() as c_uint) }
 }
 

@@ -67,7 +67,7 @@ exports! {
     device fn nvmlDeviceGetDisplayMode(_gpu, mode: Out<c_uint>) { mode.set(0) }
     device fn nvmlDeviceGetDisplayActive(_gpu, active: Out<c_uint>) { active.set(0) }
     device fn nvmlDeviceGetPersistenceMode(_gpu, mode: Out<c_uint>) { mode.set(1) }
-    device fn nvmlDeviceGetComputeMode(_gpu, mode: Out<c_uint>) { mode.set(0) }
+    instance fn nvmlDeviceGetComputeMode(_target, mode: Out<c_uint>) { mode.set(0) }
     device fn nvmlDeviceGetVirtualizationMode(_gpu, mode: Out<c_uint>) { mode.set(0) }
     device fn nvmlDeviceGetIrqNum(gpu, number: Out<c_uint>) { number.set(100 + gpu.board() as c_uint) }
 }

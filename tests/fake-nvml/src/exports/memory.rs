@@ -20,8 +20,10 @@ exports! {
         let Framebuffer { total, reserved, used } = framebuffer(target);
         memory.set(MemoryV2 { version, total, reserved, free: total - reserved - used, used })
     }
-    device fn nvmlDeviceGetBAR1MemoryInfo(gpu, memory: Out<Bar1Memory>) {
-        let total = gpu.device().bar1_mib * MIB;
+    // The aperture is split as the memory is.
+    instance fn nvmlDeviceGetBAR1MemoryInfo(target, memory: Out<Bar1Memory>) {
+        let bar1_mib = target.gpu.device().bar1_mib;
+        let total = target.mig.map_or(bar1_mib, |mig| mig.memory_mib(bar1_mib)) * MIB;
         let used = MIB.min(total);
         memory.set(Bar1Memory { total, free: total - used, used })
     }
