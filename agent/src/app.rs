@@ -71,6 +71,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         uplink.clone(),
         costs_seen,
     );
+    supervisor.spawn("stream", serve::run_stream(pages.clone(), cancel.clone()));
     let router = serve::router(pages).merge(http::probes(readiness));
     supervisor.spawn("http", http::serve(listener, router, cancel.clone()));
     let reporter = Reporter {

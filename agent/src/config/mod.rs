@@ -47,6 +47,8 @@ pub struct Config {
     pub scrape_timeout: Duration,
     /// The engines to read.
     pub endpoints: Vec<Endpoint>,
+    /// Whether `/metrics` also carries the names of dcgm-exporter.
+    pub dcgm_names: bool,
     /// How many bytes of unacknowledged reports are kept.
     pub spool_bytes: usize,
     /// How long an orderly end may take.
@@ -124,6 +126,7 @@ impl Config {
             scrape_interval,
             scrape_timeout,
             endpoints,
+            dcgm_names: settings.dcgm_names.unwrap_or(false),
             spool_bytes: usize::try_from(spool_bytes).ok()?,
             shutdown_timeout: settings.shutdown_timeout.map_or(Duration::from_secs(5), |given| given.0),
             log_filter: settings.log_filter.clone().unwrap_or_else(|| "info".to_owned()),

@@ -99,6 +99,12 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen_http: Option<String>,
 
+    /// Add the metric names, labels and units of NVIDIA's dcgm-exporter to /metrics, for dashboards and alert rules that ask
+    /// for them [default: false].
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "Serving")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dcgm_names: Option<bool>,
+
     /// Write the bound addresses to this file as JSON, once they are bound.
     #[arg(long, value_name = "FILE", help_heading = "Serving")]
     #[serde(skip_serializing_if = "Option::is_none")]

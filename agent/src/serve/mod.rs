@@ -1,14 +1,17 @@
 //! The agent's pages: JSON for programs, `/metrics` for Prometheus, `/` for people.
 
 mod engines;
+mod gpu_json;
 mod gpus;
 mod json;
 mod metrics;
+mod page;
 mod status;
+mod stream;
 
 use std::sync::{Arc, PoisonError};
 
-use axum::{Router, extract::State, response::Html, routing::get};
+use axum::{Router, extract::State, http::StatusCode, routing::get};
 use plimsoll_common::ids::{AgentEpoch, BootId, NodeName};
 use plimsoll_shell::http::{self, ApiError};
 use tokio::{sync::watch, time::Instant};
@@ -18,8 +21,20 @@ use crate::{
     window::EngineView,
 };
 
-const PATHS: &[&str] =
-    &["/", "/metrics", "/v1/gpus", "/v1/gpus/{uuid}", "/v1/engines", "/status", "/healthz", "/readyz"];
+use self::stream::Hub;
+pub use self::stream::run as run_stream;
+
+const PATHS: &[&str] = &[
+    "/",
+    "/metrics",
+    "/v1/gpus",
+    "/v1/gpus/{uuid}",
+    "/v1/stream",
+    "/v1/engines",
+    "/status",
+    "/healthz",
+    "/readyz",
+];
 
 /// What the pages show.
 #[derive(Debug, Clone)]
@@ -37,6 +52,8 @@ struct Sources {
     gpus: watch::Receiver<Arc<GpuSnapshot>>,
     uplink: Option<Uplink>,
     costs: watch::Receiver<OwnCost>,
+    hub: Hub,
+    dcgm_names: bool,
 }
 
 impl Pages {
@@ -62,6 +79,8 @@ impl Pages {
             gpus,
             uplink,
             costs,
+            hub: Hub::default(),
+            dcgm_names: config.dcgm_names,
         }))
     }
 
@@ -77,13 +96,15 @@ impl Pages {
 /// All routes but the probes.
 pub fn router(pages: Pages) -> Router {
     Router::new()
-        .route("/", get(index))
+        .route("/", get(page::index))
         .route("/metrics", get(async |State(pages): State<Pages>| http::prometheus(metrics::page(&pages))))
         .route("/v1/gpus", get(gpus::list))
         .route("/v1/gpus/{uuid}", get(gpus::one))
+        .route("/v1/stream", get(stream::stream))
         .route("/v1/engines", get(engines::list))
         .route("/status", get(status::status))
         .fallback(no_such_page)
+        .method_not_allowed_fallback(wrong_method)
         .with_state(pages)
 }
 
@@ -91,25 +112,12 @@ async fn no_such_page() -> ApiError {
     http::no_such_page(PATHS)
 }
 
-async fn index(State(pages): State<Pages>) -> Html<String> {
-    let links: String = PATHS
-        .iter()
-        .filter(|path| !path.contains('{') && **path != "/")
-        .map(|path| format!("<li><a href=\"{path}\">{path}</a></li>"))
-        .collect();
-    let gpus = pages.gpus(Instant::now());
-    Html(format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Plimsoll agent</title>\
-         <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem}}</style>\
-         <h1>Plimsoll agent</h1><p>Node <b>{}</b>: {} GPUs, {} engines.</p><ul>{links}</ul></html>",
-        escape(pages.0.node.as_str()),
-        gpus.gpus.len(),
-        pages.engines().len(),
-    ))
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+async fn wrong_method() -> ApiError {
+    ApiError {
+        status: StatusCode::METHOD_NOT_ALLOWED,
+        error: "this page is read with GET".to_owned(),
+        hint: "only /v1/gpu-source/release and /v1/gpu-source/resume take a POST".to_owned(),
+    }
 }
 
 #[cfg(test)]
