@@ -64,6 +64,7 @@ fn read(gpu: &Gpu<'_>, field: c_uint, scope: c_uint) -> Result<Tagged, Code> {
         1..=6 | 142..=145 => ecc(gpu, field),
         29..=31 => retired(gpu, field),
         74..=81 => violation(gpu, field),
+        82 if gpu.device().temperature.memory_above.is_none() => Err(Code::NOT_SUPPORTED),
         82 => Ok(Tagged::Unsigned(whole(gpu.readings().memory_temperature_c))),
         83 | 191 => Ok(Tagged::Long((gpu.totals().energy_j * 1e3) as c_ulonglong)),
         84..=91 | 132..=141 | 146 | 147 | 160..=166 | 202 | 204 | 206..=215 => nvlink(gpu, field, scope),

@@ -52,6 +52,7 @@ exports! {
     device fn nvmlDeviceGetArchitecture(gpu, architecture: Out<c_uint>) {
         architecture.set(match gpu.device().architecture {
             Architecture::Ampere => 7,
+            Architecture::Ada => 8,
             Architecture::Hopper => 9,
             Architecture::Blackwell => 10,
         })

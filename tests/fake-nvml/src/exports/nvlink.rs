@@ -25,10 +25,10 @@ exports! {
         }
     }
     device fn nvmlDeviceGetNvLinkRemotePciInfo(gpu, link: c_uint, info: Out<PciInfo>) {
-        info.set(remote_pci(existing(gpu, link)?, link)?)
+        info.set(remote_pci(gpu, link)?)
     }
     device fn nvmlDeviceGetNvLinkRemotePciInfo_v2(gpu, link: c_uint, info: Out<PciInfo>) {
-        info.set(remote_pci(existing(gpu, link)?, link)?)
+        info.set(remote_pci(gpu, link)?)
     }
     device fn nvmlDeviceGetNvLinkRemoteDeviceType(gpu, link: c_uint, kind: Out<c_uint>) {
         kind.set(match existing(gpu, link)?.remote {
@@ -56,7 +56,11 @@ pub(super) fn existing<'a>(gpu: &Gpu<'a>, link: c_uint) -> Result<&'a NvLink, Co
     if link < nvlink.links { Ok(nvlink) } else { Err(Code::INVALID_ARGUMENT) }
 }
 
-fn remote_pci(nvlink: &NvLink, link: c_uint) -> Result<PciInfo, Code> {
+fn remote_pci(gpu: &Gpu<'_>, link: c_uint) -> Result<PciInfo, Code> {
+    let nvlink = existing(gpu, link)?;
+    if let Some(peer) = &gpu.spec().nvlink_peer {
+        return Ok(pci_info(peer, nvlink.remote_pci_device_id, gpu.device().pci.subsystem_id));
+    }
     let addresses = nvlink.remote_pci.as_ref().ok_or(Code::NOT_SUPPORTED)?;
     let address = addresses.get(link as usize).ok_or(Code::INVALID_ARGUMENT)?;
     Ok(pci_info(address, nvlink.remote_pci_device_id, 0))

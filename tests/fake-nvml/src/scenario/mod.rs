@@ -87,7 +87,8 @@ impl Scenario {
     /// [`Error::Parse`] and [`Error::Invalid`].
     pub fn parse(text: &str, origin: &str, folder: &Path) -> Result<Self, Error> {
         let mut document = Document::parse(text, origin)?;
-        if let Some(base) = document.extends.take() {
+        // A built-in may itself extend another, and none extends itself.
+        while let Some(base) = document.extends.take() {
             let base_text = builtin::text(&base).ok_or_else(|| {
                 invalid(
                     text,
@@ -143,7 +144,7 @@ impl Document {
 
     fn or(self, base: Self) -> Self {
         Self {
-            extends: None,
+            extends: base.extends,
             name: self.name.or(base.name),
             seed: self.seed.or(base.seed),
             call_log: self.call_log.or(base.call_log),

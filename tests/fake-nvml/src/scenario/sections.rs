@@ -74,12 +74,14 @@ pub struct Device {
     pub temperature: Temperature,
 }
 
-/// Architecture generations that NVML tells apart and that have GPM.
+/// Architecture generations that NVML tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Architecture {
     /// A100 and its kin: no GPM, no fabric information.
     Ampere,
+    /// L40S, L4: likewise.
+    Ada,
     /// H100, H200, GH200.
     Hopper,
     /// B200, GB200 and later kin.
@@ -142,8 +144,8 @@ pub struct Temperature {
     pub idle: f64,
     /// GPU core at full utilization.
     pub busy: f64,
-    /// How much hotter the memory is than the core.
-    pub memory_above: f64,
+    /// How much hotter the memory is than the core; without it the memory has no sensor.
+    pub memory_above: Option<f64>,
     /// Highest operating temperature of the core.
     pub gpu_max: f64,
     /// Highest operating temperature of the memory.
@@ -258,6 +260,8 @@ pub struct Gpu {
     pub own_numa_node: Option<u32>,
     /// Position on the baseboard.
     pub module_id: u32,
+    /// PCI address of the GPU at the far end of all its links, where they are a bridge.
+    pub nvlink_peer: Option<String>,
     /// Memory errors that ECC has counted.
     #[serde(default)]
     pub ecc: EccCounts,

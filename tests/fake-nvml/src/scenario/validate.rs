@@ -134,6 +134,14 @@ fn check_gpus(scenario: &Scenario) -> Result<(), Fault> {
         let address = pci_address(&gpu.pci).ok_or_else(|| fault("gpu.pci", PCI_FORM))?;
         let unique = gpus[..index].iter().all(|other| pci_address(&other.pci) != Some(address));
         ensure(unique, "gpu.pci", "two GPUs have the same PCI address: give each its own")?;
+        if let Some(peer) = &gpu.nvlink_peer {
+            let known = gpus.iter().any(|other| pci_address(&other.pci) == pci_address(peer));
+            ensure(
+                known && scenario.nvlink.is_some(),
+                "gpu.nvlink_peer",
+                "there is no GPU with this PCI address",
+            )?;
+        }
         cpu_words(&gpu.cpus).ok_or_else(|| fault("gpu.cpus", "must be ranges such as \"0-55,112-167\""))?;
         if let Some(load) = &gpu.load {
             check_load("gpu.load", load)?;

@@ -83,7 +83,7 @@ impl<'a> Gpu<'a> {
 
     /// Does it have the features that came with Hopper: GPM, fabric information, thermal margin?
     pub(crate) fn is_hopper_or_newer(&self) -> bool {
-        self.device().architecture != Architecture::Ampere
+        matches!(self.device().architecture, Architecture::Hopper | Architecture::Blackwell)
     }
 
     /// Seconds since the scenario began.

@@ -4,6 +4,7 @@ mod events;
 mod gpm;
 mod gpu;
 mod handles;
+mod place;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -123,7 +124,8 @@ impl Session {
         let name = variable("SCENARIO")
             .ok_or_else(|| (Code::DRIVER_NOT_LOADED, crate::scenario::Error::Unset.to_string()))?;
         let wrong = |message: String| (Code::UNKNOWN, message);
-        let scenario = Scenario::load(&name).map_err(|error| wrong(with_sources(&error)))?;
+        let mut scenario = Scenario::load(&name).map_err(|error| wrong(with_sources(&error)))?;
+        place::apply(&mut scenario, variable).map_err(wrong)?;
         let clock = match (library.clock, variable("EPOCH")) {
             (Some(clock), _) => clock,
             (None, Some(epoch)) => Clock::since_unix(&epoch).map_err(wrong)?,

@@ -42,7 +42,7 @@ pub struct Readings {
     pub power_w: f64,
     /// GPU core, degrees Celsius.
     pub temperature_c: f64,
-    /// Memory, degrees Celsius.
+    /// Memory, degrees Celsius; that of the core where it has no sensor.
     pub memory_temperature_c: f64,
     /// SM and graphics clock, MHz.
     pub sm_clock_mhz: f64,
@@ -102,7 +102,7 @@ impl Readings {
                 .min((device.memory_mib - device.reserved_mib) * MIB),
             power_w: power.clamp(0.0, device.power.limit_w),
             temperature_c: temperature,
-            memory_temperature_c: temperature + heat.memory_above,
+            memory_temperature_c: temperature + heat.memory_above.unwrap_or(0.0),
             sm_clock_mhz: own("sm_clock_mhz", &load.sm_clock_mhz, clock)
                 .clamp(0.0, f64::from(device.clocks.max)),
             nvlink_tx_bytes_per_s: rate(

@@ -8,6 +8,7 @@
     reason = "the cases are tests, though the lint does not see it through the macro"
 )]
 
+mod boards;
 mod changes;
 mod inventory;
 mod lifecycle;
@@ -72,6 +73,15 @@ cases! {
             nvml = \"12.570.86.15\"\ncuda = 12080\n")
     };
     null_and_stale_handles_are_refused: crate::raw::null_and_stale, { SCENARIO = "hgx-h100-8" };
+    hgx_a100: crate::boards::hgx_a100, { SCENARIO = "hgx-a100-8" };
+    hgx_b200: crate::boards::hgx_b200, { SCENARIO = "hgx-b200-8" };
+    hgx_b200_with_a_cluster: crate::boards::hgx_b200_cluster, { SCENARIO = "hgx-b200-8-cluster" };
+    pcie_bridges: crate::boards::pcie_bridges, { SCENARIO = "pcie-a100-bridge-4" };
+    pcie_alone: crate::boards::pcie_alone, { SCENARIO = "pcie-l40s-4" };
+    a_tray_of_another_rack: crate::boards::a_tray_of_another_rack, {
+        SCENARIO = "gb200-tray-clique-32766", CLUSTER = "11111111-1111-1111-1111-111111111111", CHASSIS = "RACK-B",
+        SLOT = "12", TRAY = "17"
+    };
     a_gpu_falls_off_the_bus: crate::changes::a_gpu_falls_off_the_bus, {
         SCENARIO = "hgx-h100-8", CONTROL = &support::scratch("falls"), EPOCH = &support::seconds_ago(600)
     };
