@@ -9,6 +9,7 @@
 //! * [`serve`]: the pages; [`app`]: all of it put together; [`config`]: what it is told.
 
 pub mod app;
+pub mod attribution;
 pub mod config;
 pub mod engines;
 pub mod exposition;
