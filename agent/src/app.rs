@@ -25,7 +25,7 @@ use crate::{
     gpu::{self, GpuOptions, GpuSnapshot, Stopped},
     own::{OwnCost, OwnSampler},
     reporter::{self, Reporter, SharedWindow},
-    serve::{self, Pages},
+    serve::{self, Feeds, Pages},
     uplink::{self, LinkState, Spool, Uplink, UplinkStatus},
     wall_clock_ms,
     window::Window,
@@ -62,15 +62,13 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let (readiness, [gpus_seen]) = Readiness::new(["gpu_source"]);
     spawn_latch(&monitor, gpus_seen, &mut supervisor);
     let (costs, costs_seen) = watch::channel(OwnCost::default());
-    let pages = Pages::new(
-        &config,
-        boot,
-        epoch,
-        Arc::clone(&window),
-        monitor.snapshots(),
-        uplink.clone(),
-        costs_seen,
-    );
+    let feeds = Feeds {
+        window: Arc::clone(&window),
+        gpus: monitor.snapshots(),
+        uplink: uplink.clone(),
+        costs: costs_seen,
+    };
+    let pages = Pages::new(&config, boot, epoch, feeds);
     supervisor.spawn("stream", serve::run_stream(pages.clone(), cancel.clone()));
     let router = serve::router(pages).merge(http::probes(readiness));
     supervisor.spawn("http", http::serve(listener, router, cancel.clone()));

@@ -6,12 +6,16 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::json::{age_seconds, joules, seconds, watts};
-use crate::gpu::{
-    Activity, Clocks, Ecc, Fabric, GpuFacts, GpuProcess, GpuReading, Metric, Mig, NvLink, Pcie, Platform,
-    RecoveryAction, RemappedRows, ThrottleReasons, Xids,
+use crate::{
+    gpu::{
+        Activity, Clocks, Ecc, Fabric, GpuFacts, GpuProcess, GpuReading, Metric, Mig, NvLink, Pcie, Platform,
+        RecoveryAction, RemappedRows, ThrottleReasons, Xids,
+    },
+    topology::{NvLinkDomain, Topology},
 };
 
-pub(super) fn gpu(gpu: &GpuReading, now: Instant) -> Value {
+/// One GPU, with the NVLink domain that the topology found.
+pub(super) fn gpu(gpu: &GpuReading, topology: &Topology, now: Instant) -> Value {
     let mut object = values(gpu);
     let groups = [
         ("clocks", clocks(&gpu.clocks)),
@@ -25,7 +29,7 @@ pub(super) fn gpu(gpu: &GpuReading, now: Instant) -> Value {
         ("links", json!(links(gpu))),
         ("nvlink_tx_bytes", json!(gpu.nvlink_tx_bytes)),
         ("nvlink_rx_bytes", json!(gpu.nvlink_rx_bytes)),
-        ("nvlink_domain", json!(gpu.info.domain.as_ref().map(domain))),
+        ("nvlink_domain", json!(topology.domain_of(&gpu.info.uuid).map(domain))),
         ("fabric", json!(gpu.fabric.as_ref().map(fabric))),
         ("platform", json!(gpu.platform.as_ref().map(platform))),
         ("mig", json!(gpu.mig.as_ref().map(mig))),
@@ -127,14 +131,13 @@ fn xids(xids: &Xids, now: Instant) -> Value {
 }
 
 /// `null` as long as the links were not asked, an empty list for a GPU without any.
-fn links(gpu: &GpuReading) -> Option<Vec<Value>> {
+pub(super) fn links(gpu: &GpuReading) -> Option<Vec<Value>> {
     let asked =
         gpu.taken.of(Metric::Links).is_some() || gpu.facts.nvlinks == Some(0) || !gpu.links.is_empty();
     asked.then(|| gpu.links.iter().map(link).collect())
 }
 
-/// One NVLink.
-pub(super) fn link(link: &NvLink) -> Value {
+fn link(link: &NvLink) -> Value {
     json!({
         "index": link.index,
         "active": link.active,
@@ -151,8 +154,8 @@ pub(super) fn link(link: &NvLink) -> Value {
     })
 }
 
-fn domain(domain: &plimsoll_common::wire::NvLinkDomain) -> Value {
-    json!({ "kind": domain.kind.as_str(), "id": domain.id, "degraded": domain.degraded })
+fn domain(domain: &NvLinkDomain) -> Value {
+    json!({ "kind": domain.kind.as_str(), "id": domain.id, "degraded": domain.is_degraded() })
 }
 
 /// What the fabric says of a GPU.

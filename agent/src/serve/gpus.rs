@@ -25,7 +25,7 @@ pub(super) async fn one(
     let snapshot = pages.gpus(now);
     let uuid = known(&snapshot, &uuid)?;
     if let Some(gpu) = snapshot.gpus.iter().find(|gpu| gpu.info.uuid == uuid) {
-        return Ok(Json(gpu_json::gpu(gpu, now)));
+        return Ok(Json(gpu_json::gpu(gpu, &pages.topology(), now)));
     }
     let gone = snapshot.absent.iter().find(|gone| gone.info.uuid == uuid);
     Ok(Json(gone.map_or(Value::Null, |gone| absent(gone, now))))
@@ -34,13 +34,14 @@ pub(super) async fn one(
 /// What `/v1/gpus` shows, and each tick of `/v1/stream`; `only` leaves out the other GPUs.
 pub(super) fn page(pages: &Pages, snapshot: &GpuSnapshot, only: Option<&GpuUuid>, now: Instant) -> Value {
     let wanted = |uuid: &GpuUuid| only.is_none_or(|only| only == uuid);
+    let topology = pages.topology();
     let gpus = snapshot.gpus.iter().filter(|gpu| wanted(&gpu.info.uuid));
     let gone = snapshot.absent.iter().filter(|gone| wanted(&gone.info.uuid));
     let events = snapshot.events.iter().filter(|event| event.uuid.as_ref().is_none_or(wanted));
     json!({
         "node": pages.0.node,
         "source": source(snapshot, now),
-        "gpus": gpus.map(|gpu| gpu_json::gpu(gpu, now)).collect::<Vec<_>>(),
+        "gpus": gpus.map(|gpu| gpu_json::gpu(gpu, &topology, now)).collect::<Vec<_>>(),
         "absent": gone.map(|gone| absent(gone, now)).collect::<Vec<_>>(),
         "events": events.map(|event| one_event(event, now)).collect::<Vec<_>>(),
     })

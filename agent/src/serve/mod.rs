@@ -8,6 +8,7 @@ mod metrics;
 mod page;
 mod status;
 mod stream;
+mod topology;
 
 use std::sync::{Arc, PoisonError};
 
@@ -17,8 +18,8 @@ use plimsoll_shell::http::{self, ApiError};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    config::Config, gpu::GpuSnapshot, own::OwnCost, reporter::SharedWindow, uplink::Uplink,
-    window::EngineView,
+    config::Config, gpu::GpuSnapshot, own::OwnCost, reporter::SharedWindow, topology::Topology,
+    uplink::Uplink, window::EngineView,
 };
 
 use self::stream::Hub;
@@ -29,6 +30,7 @@ const PATHS: &[&str] = &[
     "/metrics",
     "/v1/gpus",
     "/v1/gpus/{uuid}",
+    "/v1/topology",
     "/v1/stream",
     "/v1/engines",
     "/status",
@@ -48,26 +50,28 @@ struct Sources {
     planner: Option<String>,
     report_interval: std::time::Duration,
     started: Instant,
-    window: SharedWindow,
-    gpus: watch::Receiver<Arc<GpuSnapshot>>,
-    uplink: Option<Uplink>,
-    costs: watch::Receiver<OwnCost>,
+    feeds: Feeds,
     hub: Hub,
     dcgm_names: bool,
+}
+
+/// The running parts of an agent that the pages look at.
+#[derive(Debug)]
+pub struct Feeds {
+    /// The window, for the engines and how the GPUs are connected.
+    pub window: SharedWindow,
+    /// What the GPU source saw.
+    pub gpus: watch::Receiver<Arc<GpuSnapshot>>,
+    /// The way to the planner, where there is one.
+    pub uplink: Option<Uplink>,
+    /// What the agent costs.
+    pub costs: watch::Receiver<OwnCost>,
 }
 
 impl Pages {
     /// Pages over the running parts of an agent.
     #[must_use]
-    pub fn new(
-        config: &Config,
-        boot: BootId,
-        epoch: AgentEpoch,
-        window: SharedWindow,
-        gpus: watch::Receiver<Arc<GpuSnapshot>>,
-        uplink: Option<Uplink>,
-        costs: watch::Receiver<OwnCost>,
-    ) -> Self {
+    pub fn new(config: &Config, boot: BootId, epoch: AgentEpoch, feeds: Feeds) -> Self {
         Self(Arc::new(Sources {
             node: config.node.clone(),
             boot,
@@ -75,21 +79,22 @@ impl Pages {
             planner: config.planner.as_ref().map(|planner| planner.address.clone()),
             report_interval: config.report_interval,
             started: Instant::now(),
-            window,
-            gpus,
-            uplink,
-            costs,
+            feeds,
             hub: Hub::default(),
             dcgm_names: config.dcgm_names,
         }))
     }
 
     fn gpus(&self, now: Instant) -> Arc<GpuSnapshot> {
-        Arc::clone(&self.0.gpus.borrow()).as_of(now)
+        Arc::clone(&self.0.feeds.gpus.borrow()).as_of(now)
+    }
+
+    fn topology(&self) -> Arc<Topology> {
+        self.0.feeds.window.lock().unwrap_or_else(PoisonError::into_inner).topology()
     }
 
     fn engines(&self) -> Vec<EngineView> {
-        self.0.window.lock().unwrap_or_else(PoisonError::into_inner).views()
+        self.0.feeds.window.lock().unwrap_or_else(PoisonError::into_inner).views()
     }
 }
 
@@ -100,6 +105,7 @@ pub fn router(pages: Pages) -> Router {
         .route("/metrics", get(async |State(pages): State<Pages>| http::prometheus(metrics::page(&pages))))
         .route("/v1/gpus", get(gpus::list))
         .route("/v1/gpus/{uuid}", get(gpus::one))
+        .route("/v1/topology", get(topology::topology))
         .route("/v1/stream", get(stream::stream))
         .route("/v1/engines", get(engines::list))
         .route("/status", get(status::status))

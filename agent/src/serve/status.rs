@@ -17,7 +17,7 @@ pub(super) async fn status(State(pages): State<Pages>) -> Json<Value> {
     let now = Instant::now();
     let snapshot = pages.gpus(now);
     let engines = pages.engines();
-    let own = *pages.0.costs.borrow();
+    let own = *pages.0.feeds.costs.borrow();
     let readers = pages.0.hub.totals();
     let in_state = |state| engines.iter().filter(|view| view.state == state).count();
     Json(json!({
@@ -56,7 +56,7 @@ pub(super) async fn status(State(pages): State<Pages>) -> Json<Value> {
             "cpu_utilization": own.host_cpu.map(Ratio::get),
             "memory_used_bytes": own.host_memory_used_bytes,
         },
-        "planner": pages.0.uplink.as_ref().map(|uplink| planner(&pages, uplink, now)),
+        "planner": pages.0.feeds.uplink.as_ref().map(|uplink| planner(&pages, uplink, now)),
     }))
 }
 

@@ -8,7 +8,7 @@ use plimsoll_shell::metrics::{MetricPage, MetricType::Gauge};
 use crate::serve::Pages;
 
 pub(super) fn write(page: &mut MetricPage, pages: &Pages) {
-    let own = *pages.0.costs.borrow();
+    let own = *pages.0.feeds.costs.borrow();
     let version = env!("CARGO_PKG_VERSION");
     page.gauge(
         "plimsoll_agent_info",
@@ -34,7 +34,7 @@ pub(super) fn write(page: &mut MetricPage, pages: &Pages) {
     page.counter("plimsoll_agent_stream_readers_dropped_total", help, &[], readers.dropped);
     let help = "Readers of the event stream turned away because there were too many.";
     page.counter("plimsoll_agent_stream_readers_refused_total", help, &[], readers.refused);
-    let Some(uplink) = &pages.0.uplink else { return };
+    let Some(uplink) = &pages.0.feeds.uplink else { return };
     let status = uplink.status.borrow().clone();
     let spool = uplink.spool.lock().unwrap_or_else(PoisonError::into_inner).usage();
     let connected = status.state == crate::uplink::LinkState::Connected;

@@ -6,21 +6,27 @@ use plimsoll_shell::metrics::{
 };
 
 use super::Row;
-use crate::gpu::NvLink;
+use crate::{
+    gpu::NvLink,
+    topology::{NvLinkDomain, Topology},
+};
 
-pub(super) fn write(page: &mut MetricPage, rows: &[Row<'_>]) {
+pub(super) fn write(page: &mut MetricPage, rows: &[Row<'_>], topology: &Topology) {
     links(page, rows);
+    domains(page, rows, topology);
     fabric(page, rows);
 }
 
+/// Sums over the links of a GPU: a sample a link would be the largest part of the page. `/v1/topology` tells which.
 fn links(page: &mut MetricPage, rows: &[Row<'_>]) {
-    let each = || {
-        rows.iter().flat_map(|row| row.gpu.links.iter().map(move |link| (row, link, link.index.to_string())))
-    };
-    let mut up = page.family("plimsoll_gpu_nvlink_up", Gauge, "Whether an NVLink is up.");
-    for (row, link, index) in each() {
-        let remote = link.remote.as_ref().map_or("", |remote| remote.kind.as_str());
-        up.maybe(&row.with([("link", &index), ("remote", remote)]), link.active);
+    let help = "NVLinks of the GPU by state.";
+    let mut family = page.family("plimsoll_gpu_nvlinks", Gauge, help);
+    for row in rows {
+        let in_state = |up| row.gpu.links.iter().filter(|link| link.active == Some(up)).count();
+        if row.gpu.links.iter().any(|link| link.active.is_some()) {
+            family.sample(&row.with([("state", "up")]), in_state(true));
+            family.sample(&row.with([("state", "down")]), in_state(false));
+        }
     }
     type Count = fn(&NvLink) -> Option<u64>;
     let kinds: [(&str, Count); 3] = [
@@ -28,28 +34,33 @@ fn links(page: &mut MetricPage, rows: &[Row<'_>]) {
         ("recovery", |link| link.errors.recovery),
         ("crc", |link| link.errors.crc),
     ];
-    let help = "Errors of an NVLink since the driver was loaded.";
+    let help = "Errors of all NVLinks of the GPU since the driver was loaded.";
     let mut errors = page.family("plimsoll_gpu_nvlink_errors_total", Counter, help);
-    for (row, link, index) in each() {
+    for row in rows {
         for (kind, count) in kinds {
-            errors.maybe(&row.with([("link", &index), ("kind", kind)]), count(link));
+            let sum = row.gpu.links.iter().filter_map(count).reduce(u64::saturating_add);
+            errors.maybe(&row.with([("kind", kind)]), sum);
         }
     }
 }
 
-fn fabric(page: &mut MetricPage, rows: &[Row<'_>]) {
+fn domains(page: &mut MetricPage, rows: &[Row<'_>], topology: &Topology) {
     let help = "The NVLink domain of the GPU; always 1.";
     let mut domains = page.family("plimsoll_gpu_nvlink_domain_info", Gauge, help);
     for row in rows {
-        if let Some(domain) = &row.gpu.info.domain {
+        if let Some(domain) = topology.domain_of(&row.gpu.info.uuid) {
             domains.sample(&row.with([("kind", domain.kind.as_str()), ("domain", &domain.id)]), 1u64);
         }
     }
     let help = "Whether something keeps the NVLink domain from working as wired.";
     let mut degraded = page.family("plimsoll_gpu_nvlink_domain_degraded", Gauge, help);
     for row in rows {
-        degraded.maybe(&row.labels(), row.gpu.info.domain.as_ref().map(|domain| domain.degraded));
+        let domain = topology.domain_of(&row.gpu.info.uuid);
+        degraded.maybe(&row.labels(), domain.map(NvLinkDomain::is_degraded));
     }
+}
+
+fn fabric(page: &mut MetricPage, rows: &[Row<'_>]) {
     let help = "What the NVLink fabric says of the GPU; always 1.";
     let mut info = page.family("plimsoll_gpu_fabric_info", Gauge, help);
     for row in rows {

@@ -11,15 +11,8 @@ use super::states;
 use crate::gpu::GpuSnapshot;
 
 /// Few, so that forty kinds of calls stay a small page: what costs nothing, what is usual, what is dear, what is wrong.
-const EDGES_US: [(u64, &str); 7] = [
-    (10, "0.00001"),
-    (100, "0.0001"),
-    (1_000, "0.001"),
-    (5_000, "0.005"),
-    (20_000, "0.02"),
-    (100_000, "0.1"),
-    (1_000_000, "1"),
-];
+const EDGES_US: [(u64, &str); 5] =
+    [(100, "0.0001"), (1_000, "0.001"), (5_000, "0.005"), (20_000, "0.02"), (100_000, "0.1")];
 
 pub(super) fn write(page: &mut MetricPage, snapshot: &GpuSnapshot, now: Instant) {
     health(page, snapshot, now);

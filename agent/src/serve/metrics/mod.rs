@@ -22,7 +22,7 @@ pub(super) fn page(pages: &Pages) -> String {
     let mut page = MetricPage::new();
     gpus::write(&mut page, &rows, &snapshot);
     gpu_health::write(&mut page, &rows);
-    gpu_links::write(&mut page, &rows);
+    gpu_links::write(&mut page, &rows, &pages.topology());
     gpu_source::write(&mut page, &snapshot, now);
     engines::gauges(&mut page, &seen, now);
     engines::counters(&mut page, &seen);

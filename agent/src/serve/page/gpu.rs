@@ -6,9 +6,12 @@ use plimsoll_common::units::Ratio;
 use tokio::time::Instant;
 
 use super::html::{NONE, Tone, bytes, chip, escape, facts, gib, meter, or_none, pill, rate, span};
-use crate::gpu::{GpuReading, GpuSnapshot, GpuStatus, RecoveryAction};
+use crate::{
+    gpu::{GpuReading, GpuSnapshot, GpuStatus, RecoveryAction},
+    topology::{NvLinkDomain, Topology},
+};
 
-pub(super) fn table(html: &mut String, snapshot: &GpuSnapshot, now: Instant) {
+pub(super) fn table(html: &mut String, snapshot: &GpuSnapshot, topology: &Topology, now: Instant) {
     html.push_str(
         "<h2>GPUs</h2><div class=\"scroll cards\"><table><thead><tr><th>GPU</th><th>State</th><th>Utilization</th>\
          <th>Memory</th><th>Power</th><th>Temperature</th><th>Clocks</th><th>Health</th><th>Used by</th></tr></thead>",
@@ -16,7 +19,7 @@ pub(super) fn table(html: &mut String, snapshot: &GpuSnapshot, now: Instant) {
     for gpu in &snapshot.gpus {
         html.push_str("<tbody class=\"gpu\">");
         row(html, gpu, now);
-        details(html, gpu);
+        details(html, gpu, topology);
         html.push_str("</tbody>");
     }
     for gone in &snapshot.absent {
@@ -178,14 +181,14 @@ fn users(gpu: &GpuReading) -> String {
     html
 }
 
-fn details(html: &mut String, gpu: &GpuReading) {
+fn details(html: &mut String, gpu: &GpuReading, topology: &Topology) {
     let _ = write!(
         html,
         "<tr><td colspan=\"9\"><details id=\"{}\"><summary>activity, NVLink, facts</summary><div class=\"groups\">",
         escape(gpu.info.uuid.as_str()),
     );
     html.push_str(&activity(gpu));
-    html.push_str(&interconnect(gpu));
+    html.push_str(&interconnect(gpu, topology));
     html.push_str(&identity(gpu));
     mig(html, gpu);
     html.push_str("</div>");
@@ -219,7 +222,7 @@ fn all_three(a: Option<String>, b: Option<String>, c: Option<String>) -> Option<
     Some(format!("{} / {} / {}", a?, b?, c?))
 }
 
-fn interconnect(gpu: &GpuReading) -> String {
+fn interconnect(gpu: &GpuReading, topology: &Topology) -> String {
     let up = gpu.links.iter().filter(|link| link.active == Some(true)).count();
     let told = gpu.links.iter().any(|link| link.active.is_some());
     let both = |tx: Option<u64>, rx: Option<u64>| Some(format!("{} / {}", rate(tx?), rate(rx?)));
@@ -231,7 +234,7 @@ fn interconnect(gpu: &GpuReading) -> String {
     facts(
         "Interconnect",
         &[
-            ("NVLink domain", gpu.info.domain.as_ref().map(|it| it.kind.as_str().replace('_', " "))),
+            ("NVLink domain", topology.domain_of(&gpu.info.uuid).map(domain)),
             ("NVLinks up", told.then(|| format!("{up} of {}", gpu.links.len()))),
             (
                 "NVLink out / in",
@@ -247,6 +250,11 @@ fn interconnect(gpu: &GpuReading) -> String {
             ),
         ],
     )
+}
+
+fn domain(domain: &NvLinkDomain) -> String {
+    let more = if domain.is_degraded() { ", degraded" } else { "" };
+    format!("{}{more}", domain.kind.as_str().replace('_', " "))
 }
 
 fn identity(gpu: &GpuReading) -> String {

@@ -43,7 +43,7 @@ fn page(pages: &Pages) -> String {
     notes(&mut html, &snapshot, now);
     if !snapshot.gpus.is_empty() || !snapshot.absent.is_empty() {
         tiles(&mut html, &snapshot);
-        gpu::table(&mut html, &snapshot, now);
+        gpu::table(&mut html, &snapshot, &pages.topology(), now);
     }
     engines::table(&mut html, &pages.engines());
     cost(&mut html, pages, &snapshot, now);
@@ -142,7 +142,7 @@ fn tiles(html: &mut String, snapshot: &GpuSnapshot) {
 
 /// What the agent costs this node.
 fn cost(html: &mut String, pages: &Pages, snapshot: &GpuSnapshot, now: Instant) {
-    let own = *pages.0.costs.borrow();
+    let own = *pages.0.feeds.costs.borrow();
     let up = now.saturating_duration_since(pages.0.started).as_secs_f64().max(1.0);
     let governor = &snapshot.governor;
     let millis = |duration: std::time::Duration| format!("{:.2} ms", duration.as_secs_f64() * 1e3);

@@ -70,7 +70,7 @@ pub(super) async fn stream(
 /// Never; the signature is a supervised part's.
 pub fn run(pages: Pages, cancel: CancellationToken) -> impl Future<Output = anyhow::Result<()>> {
     // What is already there is no news, what comes from now on is, whenever the future is first polled.
-    let mut snapshots = pages.0.gpus.clone();
+    let mut snapshots = pages.0.feeds.gpus.clone();
     snapshots.mark_unchanged();
     let before = pages.gpus(Instant::now());
     follow(pages, snapshots, before, cancel)

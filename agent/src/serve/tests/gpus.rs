@@ -150,3 +150,16 @@ async fn a_gpu_that_is_not_here_is_a_404_that_names_those_that_are() {
     let (_, error) = Agent::new(no_gpu()).json("/v1/gpus/GPU-2").await;
     assert!(error["hint"].as_str().unwrap().contains("no NVIDIA driver"), "{error}");
 }
+
+#[tokio::test]
+async fn the_topology_names_domains_pairs_and_links() {
+    let now = Instant::now();
+    let agent = Agent::new(snapshot(vec![full("GPU-1", 0, now), full("GPU-2", 1, now)], now));
+    let (_, topology) = agent.json("/v1/topology").await;
+    let domain = &topology["domains"][0];
+    assert_eq!((&domain["kind"], &domain["clique_id"]), (&json!("multi_node"), &json!(5)));
+    assert_eq!(domain["gpus"], json!(["GPU-1", "GPU-2"]));
+    assert_eq!(topology["pairs"][0]["path"], "switch");
+    assert_eq!(topology["gpus"][1]["links"][0]["errors"]["crc"], 2);
+    assert_eq!(topology["gpus"][1]["domain"], domain["id"]);
+}

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use axum::{body::Body, http::Request};
 use http_body_util::BodyExt;
-use plimsoll_common::wire::{HostInfo, SourceState};
+use plimsoll_common::wire::{AgentCost, HostInfo, SourceState};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -32,13 +32,15 @@ impl Agent {
         settings.engine = vec!["http://127.0.0.1:1".to_owned()];
         change(&mut settings);
         let config = Config::load(&settings).unwrap();
-        let window = Window::new(&config.endpoints, HostInfo::default(), Instant::now(), 0);
+        let now = Instant::now();
+        let mut window = Window::new(&config.endpoints, HostInfo::default(), now, 0);
+        window.close(now, 0, &snapshot, AgentCost::default());
         let (snapshots, gpus) = watch::channel(Arc::new(snapshot));
         let (_, costs) = watch::channel(OwnCost::default());
         let boot = BootId::parse("boot").unwrap();
         let window = Arc::new(Mutex::new(window));
-        let pages = Pages::new(&config, boot, AgentEpoch(1), window, gpus, None, costs);
-        Self { pages, snapshots }
+        let feeds = Feeds { window, gpus, uplink: None, costs };
+        Self { pages: Pages::new(&config, boot, AgentEpoch(1), feeds), snapshots }
     }
 
     async fn get(&self, path: &str) -> (u16, String) {
@@ -78,7 +80,7 @@ async fn every_page_answers_and_others_say_what_there_is() {
     let gpus = vec![fixture::full("GPU-1", 0, now), fixture::silent("GPU-2", 1)];
     for snapshot in [no_gpu(), fixture::snapshot(gpus, now)] {
         let agent = Agent::new(snapshot);
-        for path in ["/", "/status", "/v1/gpus", "/metrics"] {
+        for path in ["/", "/status", "/v1/gpus", "/v1/topology", "/metrics"] {
             assert_eq!(agent.get(path).await.0, 200, "{path}");
         }
         let (_, page) = agent.get("/").await;
