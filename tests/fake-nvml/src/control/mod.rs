@@ -45,6 +45,7 @@
 //! | `mig <gpu> off` | MIG is off |
 //! | `mig <gpu> pending on\|off` | The mode after the next reset, which `reset` then puts into force |
 //! | `link <gpu> <link>\|* up\|down` | State of NVLinks |
+//! | `link-errors <gpu> <link>\|* replay\|recovery\|crc <count>` | So many errors more on NVLinks; NVLink 5 counts recoveries only |
 //! | `fabric <state> [<cluster uuid> <clique>]` | Fabric of the node: `not_supported`, `not_started`, `in_progress`, `completed` |
 //! | `unload` | The driver goes: `UNINITIALIZED` until shutdown, then `DRIVER_NOT_LOADED` at initialisation |
 //! | `load` | The driver is back, all GPUs reset; sessions from before stay `UNINITIALIZED` |
@@ -138,6 +139,17 @@ pub struct RetiredPages {
     pub pending: bool,
 }
 
+/// What can go wrong on an NVLink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LinkError {
+    /// Data was sent again.
+    Replay,
+    /// The link was trained again.
+    Recovery,
+    /// A checksum was wrong.
+    Crc,
+}
+
 /// Clocks held down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Throttle {
@@ -177,6 +189,7 @@ pub enum Command {
     Mig { gpus: Gpus, layout: Option<Vec<(Profile, u32)>> },
     MigPending { gpus: Gpus, enabled: bool },
     Link { gpus: Gpus, link: Option<u32>, up: bool },
+    LinkErrors { gpus: Gpus, link: Option<u32>, error: LinkError, count: u64 },
     Fabric { state: FabricState, cluster: Option<(String, u32)> },
     Unload,
     Load,
@@ -211,6 +224,7 @@ impl Command {
             | Self::Mig { gpus, .. }
             | Self::MigPending { gpus, .. }
             | Self::Link { gpus, .. }
+            | Self::LinkErrors { gpus, .. }
             | Self::Hang { gpus, .. }
             | Self::Fail { gpus, .. } => *gpus,
             Self::Fabric { .. }

@@ -2,7 +2,7 @@
 
 use std::str::{FromStr, SplitWhitespace};
 
-use super::{Calls, Command, Gpus, Profile, RemappedRows, RetiredPages, Severity, Throttle};
+use super::{Calls, Command, Gpus, LinkError, Profile, RemappedRows, RetiredPages, Severity, Throttle};
 use crate::abi::Code;
 use crate::scenario::{FabricState, cluster_uuid_bytes};
 
@@ -118,7 +118,11 @@ impl<'a> Words<'a> {
             "recovery" => Command::Recovery { gpus, action: self.at_most("an action of 0 to 7", 7)? as u32 },
             "throttle" => Command::Throttle { gpus, throttle: self.throttle()? },
             "mig" => self.mig(gpus)?,
-            _ => self.link(gpus)?,
+            "link-errors" => {
+                let (link, error) = (self.link()?, self.link_error()?);
+                Command::LinkErrors { gpus, link, error, count: self.at_most("a count", 1 << 48)? }
+            }
+            _ => Command::Link { gpus, link: self.link()?, up: self.either("up", "down")? },
         })
     }
 
@@ -246,12 +250,20 @@ impl<'a> Words<'a> {
         Ok(Command::Mig { gpus, layout: Some(layout) })
     }
 
-    fn link(&mut self, gpus: Gpus) -> Result<Command, String> {
-        let link = match self.word("a link")? {
-            "*" => None,
-            word => Some(word.parse().map_err(|_| format!("{word:?} is neither a link's number nor *"))?),
-        };
-        Ok(Command::Link { gpus, link, up: self.either("up", "down")? })
+    fn link(&mut self) -> Result<Option<u32>, String> {
+        match self.word("a link")? {
+            "*" => Ok(None),
+            word => word.parse().map(Some).map_err(|_| format!("{word:?} is neither a link's number nor *")),
+        }
+    }
+
+    fn link_error(&mut self) -> Result<LinkError, String> {
+        match self.word("replay, recovery or crc")? {
+            "replay" => Ok(LinkError::Replay),
+            "recovery" => Ok(LinkError::Recovery),
+            "crc" => Ok(LinkError::Crc),
+            word => Err(format!("{word:?} is none of replay, recovery and crc")),
+        }
     }
 
     fn fabric(&mut self) -> Result<Command, String> {
@@ -283,9 +295,23 @@ impl<'a> Words<'a> {
 }
 
 /// Commands whose first word is a GPU.
-const ABOUT_GPUS: [&str; 15] = [
-    "lose", "return", "reset", "remove", "add", "xid", "event", "ecc", "ecc-rate", "remap", "retire",
-    "recovery", "throttle", "mig", "link",
+const ABOUT_GPUS: [&str; 16] = [
+    "link-errors",
+    "lose",
+    "return",
+    "reset",
+    "remove",
+    "add",
+    "xid",
+    "event",
+    "ecc",
+    "ecc-rate",
+    "remap",
+    "retire",
+    "recovery",
+    "throttle",
+    "mig",
+    "link",
 ];
 
 /// A whole number, decimal or hexadecimal.

@@ -45,6 +45,10 @@ fn commands_of_the_table_are_understood() {
         parse("fabric in_progress"),
         Command::Fabric { state: FabricState::InProgress, cluster: None }
     );
+    assert_eq!(
+        parse("link-errors 2 5 crc 9"),
+        Command::LinkErrors { gpus: Gpus::One(2), link: Some(5), error: LinkError::Crc, count: 9 }
+    );
     assert_eq!(parse("unload"), Command::Unload);
     assert_eq!(parse("upgrade 590.10"), Command::Upgrade("590.10".to_owned()));
     let power = Calls::Named("nvmlDeviceGetPowerUsage".to_owned());

@@ -2,10 +2,11 @@
 
 use std::ffi::{c_int, c_longlong, c_uint, c_ulonglong};
 
-use super::nvlink::{existing, is_up};
+use super::nvlink::{NVLINK_5, errors, existing, is_up};
 use crate::abi::{Code, FieldValue, Out, Outcome, Value};
 use crate::call::{exports, whole};
 use crate::clock;
+use crate::control::LinkError;
 use crate::session::Gpu;
 
 /// More than any client has a use for.
@@ -194,14 +195,19 @@ fn nvlink(gpu: &Gpu<'_>, field: c_uint, scope: c_uint) -> Result<Tagged, Code> {
         141 => count(totals.nvlink_rx_bytes * 17.0 / 16.0, 1024.0),
         146 => per_link().map(|_| Tagged::Unsigned(scope)),
         160 => Ok(Tagged::Long(0)),
-        161..=163 => per_link().map(|_| Tagged::Long(0)),
+        161..=163 if nvlink.version >= NVLINK_5 => Err(Code::NOT_SUPPORTED),
+        161 => per_link().map(|_| Tagged::Long(errors(gpu, scope, LinkError::Replay))),
+        162 => per_link().map(|_| Tagged::Long(errors(gpu, scope, LinkError::Recovery))),
+        163 => per_link().map(|_| Tagged::Long(errors(gpu, scope, LinkError::Crc))),
         164 => per_link().map(|_| Tagged::Unsigned(nvlink.speed_mbps)),
         165 => per_link().map(|_| Tagged::Unsigned(is_up(gpu, scope).into())),
         166 => per_link().map(|_| Tagged::Unsigned(nvlink.version)),
         // Packet counters came with NVLink 5.
-        _ if nvlink.version < 7 => Err(Code::NOT_SUPPORTED),
+        _ if nvlink.version < NVLINK_5 => Err(Code::NOT_SUPPORTED),
         202 => count(totals.nvlink_tx_bytes * 17.0 / 16.0, 1.0),
         204 => count(totals.nvlink_rx_bytes * 17.0 / 16.0, 1.0),
+        // Successful ones, and all.
+        213 | 215 => per_link().map(|_| Tagged::Long(errors(gpu, scope, LinkError::Recovery))),
         _ => per_link().map(|_| Tagged::Long(0)),
     }
 }

@@ -4,8 +4,12 @@ use std::ffi::{c_uint, c_ulonglong};
 
 use crate::abi::{Code, Out, PciInfo};
 use crate::call::exports;
+use crate::control::LinkError;
 use crate::scenario::{NvLink, Remote};
 use crate::session::{Gpu, pci_info};
+
+/// NVML's code for NVLink 5: replays and checksums are no longer counted there, recoveries elsewhere.
+pub(super) const NVLINK_5: c_uint = 7;
 
 exports! {
     device fn nvmlDeviceGetNvLinkState(gpu, link: c_uint, active: Out<c_uint>) {
@@ -37,12 +41,22 @@ exports! {
         })
     }
     device fn nvmlDeviceGetNvLinkErrorCounter(gpu, link: c_uint, counter: c_uint, count: Out<c_ulonglong>) {
-        existing(gpu, link)?;
-        if counter > 4 {
-            return Err(Code::INVALID_ARGUMENT);
+        if existing(gpu, link)?.version >= NVLINK_5 {
+            return Err(Code::NOT_SUPPORTED);
         }
-        count.set(0)
+        count.set(match counter {
+            0 => errors(gpu, link, LinkError::Replay),
+            1 => errors(gpu, link, LinkError::Recovery),
+            2 => errors(gpu, link, LinkError::Crc),
+            3 | 4 => 0,
+            _ => return Err(Code::INVALID_ARGUMENT),
+        })
     }
+}
+
+/// Errors of a link.
+pub(super) fn errors(gpu: &Gpu<'_>, link: c_uint, error: LinkError) -> c_ulonglong {
+    gpu.state(|board| board.link_errors.get(&(link, error)).copied().unwrap_or(0))
 }
 
 /// Is that link up?

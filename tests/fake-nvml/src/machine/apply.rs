@@ -7,6 +7,9 @@ use crate::scenario::{Fabric, FabricHealth, FabricState};
 /// The XID of a GPU that has fallen off the bus.
 const XID_FALLEN_OFF: u64 = 79;
 
+/// NVML knows at most this many links of a GPU.
+const MAX_LINKS: u32 = 36;
+
 /// Bits of NVML's event types.
 const SINGLE_BIT_ERROR: u64 = 0x1;
 const DOUBLE_BIT_ERROR: u64 = 0x2;
@@ -89,6 +92,11 @@ impl Inner {
             }
             Command::MigPending { enabled, .. } => gpu.mig.set_pending(*enabled),
             Command::Link { link, up, .. } => gpu.set_links(*link, *up),
+            Command::LinkErrors { link, error, count, .. } => {
+                for link in link.map_or(0..MAX_LINKS, |link| link..link + 1) {
+                    *gpu.link_errors.entry((link, *error)).or_insert(0) += count;
+                }
+            }
             // All others are about no GPU.
             _ => {}
         }

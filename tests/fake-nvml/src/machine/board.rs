@@ -1,9 +1,9 @@
 //! What has happened to one GPU.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::mig::Mig;
-use crate::control::{RemappedRows, RetiredPages, Severity, Throttle};
+use crate::control::{LinkError, RemappedRows, RetiredPages, Severity, Throttle};
 use crate::scenario::EccCounts;
 use crate::state::Totals;
 
@@ -29,6 +29,8 @@ pub(crate) struct Board {
     pub(crate) mig: Mig,
     /// Links that are down, bit by bit.
     pub(crate) links_down: u64,
+    /// Errors of links, by link and kind.
+    pub(crate) link_errors: BTreeMap<(u32, LinkError), u64>,
     /// Totals when the counters last started anew.
     pub(crate) zero: Totals,
     /// When they start anew next: at the first reading after this time.
@@ -49,6 +51,7 @@ impl Default for Board {
             recovery: 0,
             mig: Mig::default(),
             links_down: 0,
+            link_errors: BTreeMap::new(),
             zero: Totals::default(),
             zero_due_s: None,
             throttles: VecDeque::new(),
@@ -148,6 +151,7 @@ impl Board {
         }
         self.recovery = 0;
         self.links_down = 0;
+        self.link_errors.clear();
         self.mig.apply_pending();
     }
 

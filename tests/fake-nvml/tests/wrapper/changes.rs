@@ -12,6 +12,7 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::structs::device::FieldId;
 use plimsoll_fake_nvml::{gpu_uuid, mig_uuid};
 
+use crate::raw::field_of_link;
 use crate::support::{library, now, nvml, variable};
 
 const MIB: u64 = 1 << 20;
@@ -148,6 +149,14 @@ pub(crate) fn errors_and_throttling_show() {
     assert!(gpu.are_pages_pending_retired().unwrap());
     assert!(nvml.device_by_index(1).unwrap().are_pages_pending_retired().is_err());
     assert!(!gpu.link_wrapper_for(4).is_active().unwrap() && gpu.link_wrapper_for(5).is_active().unwrap());
+
+    let link = |id, scope| field_of_link(&nvml, &gpu, id, scope);
+    assert_eq!([link(163, 4), link(163, 5), link(161, 4)], [Ok(9), Ok(0), Ok(0)]);
+    assert_eq!(
+        [link(215, 4), link(165, 4), link(165, 5)],
+        [Err(3), Ok(0), Ok(1)],
+        "NVLink 4 has fewer counters"
+    );
 
     control("throttle 0 off");
     control("reset 0");

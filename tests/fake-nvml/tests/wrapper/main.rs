@@ -97,7 +97,7 @@ cases! {
     errors_and_throttling_show: crate::changes::errors_and_throttling_show, {
         SCENARIO = &support::scenario("errors", "extends = \"hgx-h100-8\"\n[[timeline]]\nat_s = 0\ndo = [\n\
             \"ecc 0 uncorrected 2\", \"ecc-rate 0 corrected 1000\", \"remap 0 1 2 pending\", \"recovery 0 1\",\n\
-            \"throttle 0 hw_thermal,hw_slowdown 600\", \"retire 0 3 1 pending\", \"link 0 4 down\"]\n"),
+            \"throttle 0 hw_thermal,hw_slowdown 600\", \"retire 0 3 1 pending\", \"link 0 4 down\", \"link-errors 0 4 crc 9\"]\n"),
         CONTROL = &support::scratch("errors")
     };
     a_gpu_is_split: crate::changes::a_gpu_is_split, {

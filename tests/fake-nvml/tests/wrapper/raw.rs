@@ -29,6 +29,18 @@ pub(crate) fn fabric(nvml: &Nvml, index: u32, version: c_uint) -> (c_uint, nvidi
     (code, info)
 }
 
+/// A field of one link.
+pub(crate) fn field_of_link(nvml: &Nvml, gpu: &Device<'_>, id: u32, link: u32) -> Result<u64, c_uint> {
+    // SAFETY: zero is a value of every field.
+    let mut field: nvidia::nvmlFieldValue_t = unsafe { std::mem::zeroed() };
+    (field.fieldId, field.scopeId) = (id, link);
+    // SAFETY: one value is passed as one.
+    let code = unsafe { nvml.lib().nvmlDeviceGetFieldValues(handle(gpu), 1, &raw mut field) };
+    assert_eq!(code, 0);
+    // SAFETY: the library fills all eight bytes.
+    if field.nvmlReturn == 0 { Ok(unsafe { field.value.ullVal }) } else { Err(field.nvmlReturn) }
+}
+
 /// What stands at the far end of a link. nvml-wrapper's own function stores the answer where it does not look for it, and says
 /// `Unknown` for everything.
 pub(crate) fn remote_kind(gpu: &Device<'_>, link: u32) -> c_uint {
