@@ -20,6 +20,7 @@ pub(super) const MAX_ANSWER_BYTES: usize = 4 << 20;
     clippy::allow_attributes_without_reason,
     reason = "generated"
 )]
+#[cfg_attr(test, expect(clippy::allow_attributes, reason = "generated, for the server that tests run"))]
 pub(super) mod v1 {
     tonic::include_proto!("v1");
 }

@@ -11,6 +11,8 @@ use plimsoll_shell::{
     logging::LogFormat,
 };
 
+use crate::attribution::AttributionOptions;
+
 pub use endpoint::{Endpoint, EndpointTable};
 pub use settings::Settings;
 
@@ -41,6 +43,8 @@ pub struct Config {
     pub gpu: bool,
     /// The NVML library to load; `None`: `libnvidia-ml.so.1` where the loader finds it.
     pub nvml_library: Option<PathBuf>,
+    /// How GPUs are attributed to pods.
+    pub attribution: AttributionOptions,
     /// Between two scrapes of one engine; grows where a scrape is slow.
     pub scrape_interval: Duration,
     /// How long one scrape may take.
@@ -123,6 +127,7 @@ impl Config {
             gpu_interval,
             gpu: settings.gpu.unwrap_or(true),
             nvml_library: settings.nvml_library.clone(),
+            attribution: attribution(settings),
             scrape_interval,
             scrape_timeout,
             endpoints,
@@ -132,6 +137,15 @@ impl Config {
             log_filter: settings.log_filter.clone().unwrap_or_else(|| "info".to_owned()),
             log_format: settings.log_format.unwrap_or_default(),
         })
+    }
+}
+
+fn attribution(settings: &Settings) -> AttributionOptions {
+    let defaults = AttributionOptions::default();
+    AttributionOptions {
+        socket: settings.pod_resources_socket.clone().unwrap_or(defaults.socket),
+        proc: settings.attribute_by_cgroup.unwrap_or(false).then(|| PathBuf::from("/proc")),
+        ..defaults
     }
 }
 
@@ -204,6 +218,19 @@ mod tests {
         assert_eq!(planner.unwrap().planner.unwrap().address, "planner.plimsoll.svc:9476");
         let problems = load(|s| s.planner = Some("host:http".to_owned())).unwrap_err();
         assert!(problems[0].contains("'http'"), "{problems:?}");
+    }
+
+    #[test]
+    fn processes_are_attributed_only_where_asked_for() {
+        let config = load(|_| ()).unwrap();
+        assert_eq!(config.attribution, AttributionOptions::default());
+        let config = load(|s| {
+            s.pod_resources_socket = Some("/run/kubelet.sock".into());
+            s.attribute_by_cgroup = Some(true);
+        });
+        let attribution = config.unwrap().attribution;
+        assert_eq!(attribution.socket, PathBuf::from("/run/kubelet.sock"));
+        assert_eq!(attribution.proc, Some(PathBuf::from("/proc")));
     }
 
     #[test]
