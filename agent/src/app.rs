@@ -61,6 +61,8 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let uplink = spawn_uplink(&config, &boot, epoch, &mut supervisor)?;
     let (readiness, [gpus_seen]) = Readiness::new(["gpu_source"]);
     spawn_latch(&monitor, gpus_seen, &mut supervisor);
+    supervisor.spawn("driver", gpu::end_when_outdated(monitor.snapshots(), cancel.clone()));
+    supervisor.spawn("release", gpu::release_on_signal(monitor.control(), cancel.clone()));
     let (costs, costs_seen) = watch::channel(OwnCost::default());
     let feeds = Feeds {
         window: Arc::clone(&window),

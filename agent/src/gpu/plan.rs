@@ -76,6 +76,8 @@ calls! {
     ComputeProcesses = "compute_processes";
     /// `nvmlDeviceGetGraphicsRunningProcesses_v3`.
     GraphicsProcesses = "graphics_processes";
+    /// `nvmlDeviceGetNvLinkState`.
+    NvLinkState = "nvlink_state";
     /// `nvmlDeviceGetNvLinkRemoteDeviceType`.
     NvLinkRemoteType = "nvlink_remote_type";
     /// `nvmlDeviceGetNvLinkRemotePciInfo_v2`.
@@ -161,17 +163,6 @@ impl Fact {
     /// What the planner is told of a GPU; asked before the first tick.
     pub const FIRST: &'static [Self] = &[Self::Name, Self::PciBusId, Self::MemoryTotal, Self::PowerLimit];
 
-    /// The call that answers it.
-    #[must_use]
-    pub const fn call(self) -> Call {
-        match self {
-            Self::PciBusId => Call::PciInfo,
-            Self::MemoryTotal => Call::MemoryInfo,
-            Self::PowerLimit => Call::EnforcedPowerLimit,
-            _ => Call::DeviceName,
-        }
-    }
-
     /// The others, in the order in which they are asked, between the ticks' values.
     pub const LATER: &'static [Self] = &[
         Self::Architecture,
@@ -256,21 +247,6 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// What is asked every tick.
-    pub const EVERY_TICK: &'static [Self] =
-        &[Self::Utilization, Self::Memory, Self::Power, Self::Temperature];
-
-    /// The call that answers it.
-    #[must_use]
-    pub const fn call(self) -> Call {
-        match self {
-            Self::Utilization => Call::UtilizationRates,
-            Self::Memory => Call::MemoryInfo,
-            Self::Temperature => Call::Temperature,
-            _ => Call::PowerUsage,
-        }
-    }
-
     /// Every metric, in the order of the discriminants, which is the order in which what is due is asked.
     pub const ALL: &'static [Self] = &[
         Self::Utilization,
@@ -303,10 +279,9 @@ impl Metric {
             | Self::PerformanceState
             | Self::Ecc
             | Self::ComputeProcesses
-            | Self::GraphicsProcesses => Tier::Slow,
-            Self::Mig | Self::Fabric | Self::Links | Self::RemappedRows | Self::Pcie | Self::PowerLimit => {
-                Tier::Rare
-            }
+            | Self::GraphicsProcesses
+            | Self::Mig => Tier::Slow,
+            Self::Fabric | Self::Links | Self::RemappedRows | Self::Pcie | Self::PowerLimit => Tier::Rare,
         }
     }
 

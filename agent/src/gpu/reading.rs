@@ -157,6 +157,60 @@ impl GpuReading {
         }
     }
 
+    /// Forgets the values of a metric: they are too old, or could not be asked.
+    pub(super) fn clear(&mut self, metric: Metric) {
+        self.taken.set(metric, None);
+        match metric {
+            Metric::Utilization => (self.utilization_percent, self.memory_activity_percent) = (None, None),
+            Metric::Memory => self.memory_used_bytes = None,
+            Metric::Power => {
+                (self.power_mw, self.energy_mj) = (None, None);
+                (self.nvlink_tx_bytes, self.nvlink_rx_bytes) = (None, None);
+            }
+            Metric::Activity => self.activity = Activity::default(),
+            Metric::Temperature => self.temperature_c = None,
+            Metric::Throttle => self.throttle = None,
+            Metric::Clocks => {
+                let Clocks { max_sm_mhz, max_memory_mhz, .. } = self.clocks;
+                self.clocks = Clocks { max_sm_mhz, max_memory_mhz, ..Clocks::default() };
+            }
+            Metric::PerformanceState => self.performance_state = None,
+            Metric::Ecc => {
+                self.ecc = Ecc::default();
+                (self.memory_temperature_c, self.recovery_action) = (None, None);
+            }
+            Metric::ComputeProcesses => self.forget_processes(GpuProcessKind::Compute),
+            Metric::GraphicsProcesses => self.forget_processes(GpuProcessKind::Graphics),
+            Metric::Mig => self.mig = None,
+            Metric::Fabric => self.fabric = None,
+            Metric::Links => {
+                let known = |link: &NvLink| NvLink {
+                    index: link.index,
+                    remote: link.remote.clone(),
+                    ..NvLink::default()
+                };
+                self.links = self.links.iter().map(known).collect();
+            }
+            Metric::RemappedRows => self.remapped_rows = None,
+            Metric::Pcie => {
+                let pcie = &mut Arc::make_mut(&mut self.facts).pcie;
+                (pcie.generation, pcie.width) = (None, None);
+            }
+            // It is a fact that changes seldom; the last one told holds.
+            Metric::PowerLimit => {}
+        }
+    }
+
+    /// Leaves the other kind alone; with neither kind known there is no list.
+    fn forget_processes(&mut self, kind: GpuProcessKind) {
+        let Some(processes) = &self.processes else { return };
+        let rest: Vec<GpuProcess> =
+            processes.iter().filter(|process| process.kind != kind).cloned().collect();
+        let both = [Metric::ComputeProcesses, Metric::GraphicsProcesses];
+        let known = both.iter().any(|metric| self.taken.of(*metric).is_some());
+        self.processes = known.then(|| rest.into());
+    }
+
     /// The same GPU without values that age: its names, what was counted so far, and the last recovery action.
     #[must_use]
     pub fn without_values(&self, state: GpuStatus, trouble: &str) -> Self {
