@@ -9,13 +9,13 @@ use super::json::{age_seconds, joules, seconds, watts};
 use crate::{
     gpu::{
         Activity, Clocks, Ecc, Fabric, GpuFacts, GpuProcess, GpuReading, Metric, Mig, NvLink, Pcie, Platform,
-        RecoveryAction, RemappedRows, ThrottleReasons, Xids,
+        RecoveryAction, RemappedRows, ThrottleReasons,
     },
     topology::{NvLinkDomain, Topology},
 };
 
-/// One GPU, with the NVLink domain that the topology found.
-pub(super) fn gpu(gpu: &GpuReading, topology: &Topology, now: Instant) -> Value {
+/// One GPU, with the NVLink domain that the topology found and its pods.
+pub(super) fn gpu(gpu: &GpuReading, topology: &Topology, pods: Value, now: Instant) -> Value {
     let mut object = values(gpu);
     let groups = [
         ("clocks", clocks(&gpu.clocks)),
@@ -24,7 +24,7 @@ pub(super) fn gpu(gpu: &GpuReading, topology: &Topology, now: Instant) -> Value 
         ("activity", activity(&gpu.activity)),
         ("ecc", ecc(&gpu.ecc)),
         ("remapped_rows", json!(gpu.remapped_rows.as_ref().map(remapped_rows))),
-        ("xids", xids(&gpu.xids, now)),
+        ("xids", xids(gpu, now)),
         ("recovery_action", json!(gpu.recovery_action.map(RecoveryAction::as_str))),
         ("links", json!(links(gpu))),
         ("nvlink_tx_bytes", json!(gpu.nvlink_tx_bytes)),
@@ -34,6 +34,7 @@ pub(super) fn gpu(gpu: &GpuReading, topology: &Topology, now: Instant) -> Value 
         ("platform", json!(gpu.platform.as_ref().map(platform))),
         ("mig", json!(gpu.mig.as_ref().map(mig))),
         ("processes", json!(gpu.processes.as_ref().map(|all| all.iter().map(process).collect::<Vec<_>>()))),
+        ("pods", pods),
         ("facts", facts(&gpu.facts)),
         ("pcie", pcie(&gpu.facts.pcie)),
         ("unsupported", json!(gpu.unsupported)),
@@ -122,7 +123,12 @@ fn remapped_rows(rows: &RemappedRows) -> Value {
     })
 }
 
-fn xids(xids: &Xids, now: Instant) -> Value {
+/// `null` where the driver tells no events of this GPU: that none was told does not mean that none came.
+fn xids(gpu: &GpuReading, now: Instant) -> Value {
+    let xids = &gpu.xids;
+    if gpu.unsupported.contains("events") {
+        return Value::Null;
+    }
     let counts: Map<_, _> = xids.counts.iter().map(|(xid, n)| (xid.to_string(), json!(n))).collect();
     json!({
         "counts": counts,

@@ -9,8 +9,8 @@ use plimsoll_shell::http::ApiError;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Pages, gpu_json, json::age_seconds};
-use crate::gpu::{AbsentGpu, GpuEvent, GpuSnapshot};
+use super::{Pages, gpu_json, json::age_seconds, pods};
+use crate::gpu::{AbsentGpu, GpuEvent, GpuReading, GpuSnapshot};
 
 pub(super) async fn list(State(pages): State<Pages>) -> Json<Value> {
     let now = Instant::now();
@@ -25,7 +25,8 @@ pub(super) async fn one(
     let snapshot = pages.gpus(now);
     let uuid = known(&snapshot, &uuid)?;
     if let Some(gpu) = snapshot.gpus.iter().find(|gpu| gpu.info.uuid == uuid) {
-        return Ok(Json(gpu_json::gpu(gpu, &pages.topology(), now)));
+        let pods = pods::of(&pages.attribution(), &uuid);
+        return Ok(Json(gpu_json::gpu(gpu, &pages.topology(), pods, now)));
     }
     let gone = snapshot.absent.iter().find(|gone| gone.info.uuid == uuid);
     Ok(Json(gone.map_or(Value::Null, |gone| absent(gone, now))))
@@ -34,14 +35,16 @@ pub(super) async fn one(
 /// What `/v1/gpus` shows, and each tick of `/v1/stream`; `only` leaves out the other GPUs.
 pub(super) fn page(pages: &Pages, snapshot: &GpuSnapshot, only: Option<&GpuUuid>, now: Instant) -> Value {
     let wanted = |uuid: &GpuUuid| only.is_none_or(|only| only == uuid);
-    let topology = pages.topology();
+    let (topology, attribution) = (pages.topology(), pages.attribution());
+    let one_gpu =
+        |gpu: &GpuReading| gpu_json::gpu(gpu, &topology, pods::of(&attribution, &gpu.info.uuid), now);
     let gpus = snapshot.gpus.iter().filter(|gpu| wanted(&gpu.info.uuid));
     let gone = snapshot.absent.iter().filter(|gone| wanted(&gone.info.uuid));
     let events = snapshot.events.iter().filter(|event| event.uuid.as_ref().is_none_or(wanted));
     json!({
         "node": pages.0.node,
         "source": source(snapshot, now),
-        "gpus": gpus.map(|gpu| gpu_json::gpu(gpu, &topology, now)).collect::<Vec<_>>(),
+        "gpus": gpus.map(one_gpu).collect::<Vec<_>>(),
         "absent": gone.map(|gone| absent(gone, now)).collect::<Vec<_>>(),
         "events": events.map(|event| one_event(event, now)).collect::<Vec<_>>(),
     })

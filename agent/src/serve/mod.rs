@@ -6,20 +6,32 @@ mod gpus;
 mod json;
 mod metrics;
 mod page;
+mod pods;
+mod release;
 mod status;
 mod stream;
 mod topology;
 
 use std::sync::{Arc, PoisonError};
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    routing::{get, post},
+};
 use plimsoll_common::ids::{AgentEpoch, BootId, NodeName};
 use plimsoll_shell::http::{self, ApiError};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    config::Config, gpu::GpuSnapshot, own::OwnCost, reporter::SharedWindow, topology::Topology,
-    uplink::Uplink, window::EngineView,
+    attribution::Attribution,
+    config::Config,
+    gpu::{GpuControl, GpuSnapshot},
+    own::OwnCost,
+    reporter::SharedWindow,
+    topology::Topology,
+    uplink::Uplink,
+    window::EngineView,
 };
 
 use self::stream::Hub;
@@ -32,6 +44,8 @@ const PATHS: &[&str] = &[
     "/v1/gpus/{uuid}",
     "/v1/topology",
     "/v1/stream",
+    "/v1/gpu-source/release",
+    "/v1/gpu-source/resume",
     "/v1/engines",
     "/status",
     "/healthz",
@@ -62,10 +76,14 @@ pub struct Feeds {
     pub window: SharedWindow,
     /// What the GPU source saw.
     pub gpus: watch::Receiver<Arc<GpuSnapshot>>,
+    /// Gives the driver free and takes it back.
+    pub control: GpuControl,
     /// The way to the planner, where there is one.
     pub uplink: Option<Uplink>,
     /// What the agent costs.
     pub costs: watch::Receiver<OwnCost>,
+    /// Whose the GPUs are.
+    pub attribution: watch::Receiver<Arc<Attribution>>,
 }
 
 impl Pages {
@@ -93,6 +111,10 @@ impl Pages {
         self.0.feeds.window.lock().unwrap_or_else(PoisonError::into_inner).topology()
     }
 
+    fn attribution(&self) -> Arc<Attribution> {
+        Arc::clone(&self.0.feeds.attribution.borrow())
+    }
+
     fn engines(&self) -> Vec<EngineView> {
         self.0.feeds.window.lock().unwrap_or_else(PoisonError::into_inner).views()
     }
@@ -106,24 +128,18 @@ pub fn router(pages: Pages) -> Router {
         .route("/v1/gpus", get(gpus::list))
         .route("/v1/gpus/{uuid}", get(gpus::one))
         .route("/v1/topology", get(topology::topology))
+        .route("/v1/gpu-source/release", post(release::release))
+        .route("/v1/gpu-source/resume", post(release::resume))
         .route("/v1/stream", get(stream::stream))
         .route("/v1/engines", get(engines::list))
         .route("/status", get(status::status))
         .fallback(no_such_page)
-        .method_not_allowed_fallback(wrong_method)
+        .method_not_allowed_fallback(release::wrong_method)
         .with_state(pages)
 }
 
 async fn no_such_page() -> ApiError {
     http::no_such_page(PATHS)
-}
-
-async fn wrong_method() -> ApiError {
-    ApiError {
-        status: StatusCode::METHOD_NOT_ALLOWED,
-        error: "this page is read with GET".to_owned(),
-        hint: "only /v1/gpu-source/release and /v1/gpu-source/resume take a POST".to_owned(),
-    }
 }
 
 #[cfg(test)]

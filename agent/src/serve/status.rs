@@ -7,7 +7,7 @@ use plimsoll_common::{units::Ratio, wire::EngineState};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::{Pages, gpus, json::age_seconds, json::seconds};
+use super::{Pages, gpus, json::age_seconds, json::seconds, pods};
 use crate::{
     gpu::{GovernorState, GpuSnapshot},
     uplink::Uplink,
@@ -28,6 +28,7 @@ pub(super) async fn status(State(pages): State<Pages>) -> Json<Value> {
         "uptime_seconds": age_seconds(pages.0.started, now),
         "sources": {
             "gpu": gpus::source(&snapshot, now),
+            "attribution": pods::status(&pages.attribution(), now),
             "engines": {
                 "ready": in_state(EngineState::Ready),
                 "unreachable": in_state(EngineState::Unreachable),

@@ -3,14 +3,19 @@
 //! What the exporter calls a counter is called one here, whether or not its name ends in `_total`. A value that is absent
 //! has no sample: the exporter's blank sentinels are not imitated.
 
+use std::collections::BTreeSet;
+
 use plimsoll_common::units::Ratio;
 use plimsoll_shell::metrics::{
-    Label, MetricPage,
+    Family, Label, MetricPage,
     MetricType::{self, Counter, Gauge},
 };
 
 use super::Row;
-use crate::gpu::{GpuReading, GpuSnapshot, MigInstance};
+use crate::{
+    attribution::{Attribution, PodRef},
+    gpu::{GpuReading, GpuSnapshot, MigInstance},
+};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -117,13 +122,19 @@ const MEMORY: [MemoryField; 3] = [
     },
 ];
 
-pub(super) fn write(page: &mut MetricPage, rows: &[Row<'_>], snapshot: &GpuSnapshot, node: &str) {
+pub(super) fn write(
+    page: &mut MetricPage,
+    rows: &[Row<'_>],
+    snapshot: &GpuSnapshot,
+    attribution: &Attribution,
+    node: &str,
+) {
     let driver = snapshot.driver.as_ref().map_or("", |driver| driver.version.as_str());
-    let common: Vec<_> = rows.iter().map(|row| Common::new(row, node, driver)).collect();
+    let common: Vec<_> = rows.iter().map(|row| Common::new(row, attribution, node, driver)).collect();
     for field in FIELDS {
         let mut family = page.family(field.name, field.metric_type, field.help);
         for gpu in &common {
-            family.maybe(&gpu.labels(None), (field.value)(gpu.row.gpu));
+            gpu.samples(&mut family, None, (field.value)(gpu.row.gpu));
         }
     }
     for field in MEMORY {
@@ -132,13 +143,13 @@ pub(super) fn write(page: &mut MetricPage, rows: &[Row<'_>], snapshot: &GpuSnaps
             let reading = gpu.row.gpu;
             let Some(mig) = reading.mig.as_ref().filter(|mig| mig.enabled) else {
                 let mib = (field.mib)(reading.memory_used_bytes, reading.info.memory_total_bytes);
-                family.maybe(&gpu.labels(None), mib);
+                gpu.samples(&mut family, None, mib);
                 continue;
             };
             for instance in &mig.instances {
                 let id = instance.gpu_instance_id.map_or_else(String::new, |id| id.to_string());
                 let mib = (field.mib)(instance.memory_used_bytes, instance.memory_total_bytes);
-                family.maybe(&gpu.labels(Some((instance, &id))), mib);
+                gpu.samples(&mut family, Some((instance, &id)), mib);
             }
         }
     }
@@ -150,12 +161,35 @@ struct Common<'a> {
     device: String,
     node: &'a str,
     driver: &'a str,
+    pods: &'a [PodRef],
 }
 
 impl<'a> Common<'a> {
-    fn new(row: &'a Row<'a>, node: &'a str, driver: &'a str) -> Self {
+    fn new(row: &'a Row<'a>, attribution: &'a Attribution, node: &'a str, driver: &'a str) -> Self {
         let minor = row.gpu.facts.minor.unwrap_or(row.gpu.info.index);
-        Self { row, device: format!("nvidia{minor}"), node, driver }
+        let pods = attribution.gpus.get(&row.gpu.info.uuid).map_or(&[][..], Vec::as_slice);
+        Self { row, device: format!("nvidia{minor}"), node, driver, pods }
+    }
+
+    /// A sample, or, where containers have the GPU or this part of it, one for each of them.
+    fn samples(&self, family: &mut Family<'_>, instance: Option<(&MigInstance, &str)>, value: Option<f64>) {
+        let Some(value) = value else { return };
+        let part = instance.map(|(instance, _)| instance.uuid.as_str());
+        let name = |name: &'a Option<String>| name.as_deref().unwrap_or("");
+        let containers: BTreeSet<_> = self
+            .pods
+            .iter()
+            .filter(|pod| part.is_none_or(|part| pod.mig.as_deref() == Some(part)))
+            .map(|pod| (name(&pod.container), name(&pod.namespace), name(&pod.pod)))
+            .collect();
+        let labels = self.labels(instance);
+        if containers.is_empty() {
+            family.sample(&labels, value);
+        }
+        for (container, namespace, pod) in containers {
+            let more = [("container", container), ("namespace", namespace), ("pod", pod)];
+            family.sample(&[labels.as_slice(), &more].concat(), value);
+        }
     }
 
     fn labels<'b>(&'b self, instance: Option<(&'b MigInstance, &'b str)>) -> Vec<Label<'b>> {
@@ -178,7 +212,7 @@ impl<'a> Common<'a> {
 
 /// 0 where no XID came, as the exporter tells it; absent where the GPU does not tell of XIDs.
 fn last_xid(gpu: &GpuReading) -> Option<f64> {
-    let told = !gpu.unsupported.contains("xids");
+    let told = !gpu.unsupported.contains("events");
     told.then(|| gpu.xids.last.map_or(0.0, |(xid, _)| xid as f64))
 }
 

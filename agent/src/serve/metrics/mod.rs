@@ -7,6 +7,7 @@ mod gpu_health;
 mod gpu_links;
 mod gpu_source;
 mod gpus;
+mod pods;
 
 use plimsoll_shell::metrics::{Label, MetricPage, MetricType::Gauge};
 use tokio::time::Instant;
@@ -23,13 +24,14 @@ pub(super) fn page(pages: &Pages) -> String {
     gpus::write(&mut page, &rows, &snapshot);
     gpu_health::write(&mut page, &rows);
     gpu_links::write(&mut page, &rows, &pages.topology());
+    pods::write(&mut page, &rows, &pages.attribution(), now);
     gpu_source::write(&mut page, &snapshot, now);
     engines::gauges(&mut page, &seen, now);
     engines::counters(&mut page, &seen);
     engines::distributions(&mut page, &seen);
     agent::write(&mut page, pages);
     if pages.0.dcgm_names {
-        dcgm::write(&mut page, &rows, &snapshot, pages.0.node.as_str());
+        dcgm::write(&mut page, &rows, &snapshot, &pages.attribution(), pages.0.node.as_str());
     }
     page.finish()
 }

@@ -7,18 +7,25 @@ use tokio::time::Instant;
 
 use super::html::{NONE, Tone, bytes, chip, escape, facts, gib, meter, or_none, pill, rate, span};
 use crate::{
+    attribution::{Attribution, PodRef},
     gpu::{GpuReading, GpuSnapshot, GpuStatus, RecoveryAction},
     topology::{NvLinkDomain, Topology},
 };
 
-pub(super) fn table(html: &mut String, snapshot: &GpuSnapshot, topology: &Topology, now: Instant) {
+pub(super) fn table(
+    html: &mut String,
+    snapshot: &GpuSnapshot,
+    topology: &Topology,
+    attribution: &Attribution,
+    now: Instant,
+) {
     html.push_str(
         "<h2>GPUs</h2><div class=\"scroll cards\"><table><thead><tr><th>GPU</th><th>State</th><th>Utilization</th>\
          <th>Memory</th><th>Power</th><th>Temperature</th><th>Clocks</th><th>Health</th><th>Used by</th></tr></thead>",
     );
     for gpu in &snapshot.gpus {
         html.push_str("<tbody class=\"gpu\">");
-        row(html, gpu, now);
+        row(html, gpu, attribution.gpus.get(&gpu.info.uuid).map_or(&[], Vec::as_slice), now);
         details(html, gpu, topology);
         html.push_str("</tbody>");
     }
@@ -39,7 +46,7 @@ pub(super) fn table(html: &mut String, snapshot: &GpuSnapshot, topology: &Topolo
     html.push_str("</table></div>");
 }
 
-fn row(html: &mut String, gpu: &GpuReading, now: Instant) {
+fn row(html: &mut String, gpu: &GpuReading, pods: &[PodRef], now: Instant) {
     let info = &gpu.info;
     let _ = write!(
         html,
@@ -59,7 +66,7 @@ fn row(html: &mut String, gpu: &GpuReading, now: Instant) {
         temperature(gpu),
         clocks(gpu),
         health(gpu, now),
-        users(gpu),
+        users(gpu, pods),
         uuid = escape(info.uuid.as_str()),
     );
 }
@@ -158,8 +165,15 @@ fn health(gpu: &GpuReading, now: Instant) -> String {
     }
 }
 
-fn users(gpu: &GpuReading) -> String {
+fn users(gpu: &GpuReading, pods: &[PodRef]) -> String {
     let mut html = String::new();
+    for pod in pods.iter().take(4) {
+        let name = |part: &Option<String>| part.clone().unwrap_or_else(|| "?".to_owned());
+        html.push_str(&chip(Tone::Off, &format!("{}/{}", name(&pod.namespace), name(&pod.pod))));
+    }
+    if pods.len() > 4 {
+        let _ = write!(html, "<span class=\"sub\">and {} more</span>", pods.len() - 4);
+    }
     if let Some(mig) = gpu.mig.as_ref().filter(|mig| mig.enabled) {
         html.push_str(&chip(Tone::Off, &format!("MIG, {} instances", mig.instances.len())));
     }

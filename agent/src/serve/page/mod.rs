@@ -43,12 +43,12 @@ fn page(pages: &Pages) -> String {
     notes(&mut html, &snapshot, now);
     if !snapshot.gpus.is_empty() || !snapshot.absent.is_empty() {
         tiles(&mut html, &snapshot);
-        gpu::table(&mut html, &snapshot, &pages.topology(), now);
+        gpu::table(&mut html, &snapshot, &pages.topology(), &pages.attribution(), now);
     }
     engines::table(&mut html, &pages.engines());
     cost(&mut html, pages, &snapshot, now);
     html.push_str("</main><footer><nav>");
-    for path in PATHS.iter().filter(|path| !path.contains('{') && **path != "/") {
+    for path in PATHS.iter().filter(|path| !path.contains('{') && !path.contains("source") && **path != "/") {
         // Writing to a String cannot fail.
         let _ = write!(html, "<a href=\"{path}\">{path}</a>");
     }

@@ -38,7 +38,7 @@ async fn a_gpu_that_tells_everything_has_no_null() {
     let mut found = Vec::new();
     leaves("", &gpu, &mut found);
     let missing: Vec<_> = found.iter().filter(|(_, value)| value.is_null()).map(|(name, _)| name).collect();
-    assert_eq!(missing, [".trouble"]);
+    assert_eq!(missing, [".trouble", ".pods"]);
     assert_eq!(gpu["power_watts"], 512.5);
     assert_eq!(gpu["energy_joules"], 7_200_000.123);
     assert_eq!(gpu["throttle_reasons"], json!(["sw_power_cap", "hw_thermal_slowdown"]));
@@ -162,4 +162,14 @@ async fn the_topology_names_domains_pairs_and_links() {
     assert_eq!(topology["pairs"][0]["path"], "switch");
     assert_eq!(topology["gpus"][1]["links"][0]["errors"]["crc"], 2);
     assert_eq!(topology["gpus"][1]["domain"], domain["id"]);
+}
+
+#[tokio::test]
+async fn a_gpu_without_events_has_no_xids_rather_than_none() {
+    let now = Instant::now();
+    let mut gpu = silent("GPU-1", 0);
+    gpu.unsupported.insert("events");
+    let agent = Agent::with(snapshot(vec![gpu], now), |settings| settings.dcgm_names = Some(true));
+    assert_eq!(agent.json("/v1/gpus/GPU-1").await.1["xids"], Value::Null);
+    assert!(!agent.get("/metrics").await.1.contains("DCGM_FI_DEV_XID_ERRORS"));
 }

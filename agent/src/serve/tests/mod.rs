@@ -3,6 +3,8 @@
 mod fixture;
 mod gpus;
 mod metrics;
+mod pods;
+mod release;
 mod stream;
 
 use std::sync::Mutex;
@@ -14,12 +16,13 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::*;
-use crate::{config::Settings, window::Window};
+use crate::{config::Settings, gpu::GpuOptions, window::Window};
 
 /// What the pages are made from, and the ends of the channels that feed them.
 struct Agent {
     pages: Pages,
     snapshots: watch::Sender<Arc<GpuSnapshot>>,
+    attribution: watch::Sender<Arc<Attribution>>,
 }
 
 impl Agent {
@@ -39,8 +42,11 @@ impl Agent {
         let (_, costs) = watch::channel(OwnCost::default());
         let boot = BootId::parse("boot").unwrap();
         let window = Arc::new(Mutex::new(window));
-        let feeds = Feeds { window, gpus, uplink: None, costs };
-        Self { pages: Pages::new(&config, boot, AgentEpoch(1), feeds), snapshots }
+        let (attribution, attributed) = watch::channel(Arc::default());
+        let off = GpuOptions { enabled: false, ..GpuOptions::default() };
+        let control = crate::gpu::spawn(off).control();
+        let feeds = Feeds { window, gpus, control, uplink: None, costs, attribution: attributed };
+        Self { pages: Pages::new(&config, boot, AgentEpoch(1), feeds), snapshots, attribution }
     }
 
     async fn get(&self, path: &str) -> (u16, String) {
