@@ -85,8 +85,8 @@ impl Remembered {
             return;
         }
         let waits_since = *self.waits_since.get_or_insert(now);
-        let ends_missing = gpu.links.iter().any(|link| link.active == Some(true))
-            && gpu.links.iter().all(|link| link.remote.is_none());
+        // They are asked one by one, so a few that are told do not make a picture yet.
+        let ends_missing = gpu.links.iter().any(|link| link.active == Some(true) && link.remote.is_none());
         if ends_missing && now.saturating_duration_since(waits_since) < PATIENCE {
             return;
         }

@@ -7,4 +7,5 @@ mod process;
 mod release;
 mod states;
 mod support;
+mod topology;
 mod values;
