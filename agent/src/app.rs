@@ -20,12 +20,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    attribution::{self, Attribution},
     config::Config,
     engines::{self, EngineReading, ScrapeOptions},
     gpu::{self, GpuOptions, GpuSnapshot, Stopped},
     own::{OwnCost, OwnSampler},
     reporter::{self, Reporter, SharedWindow},
-    serve::{self, Pages},
+    serve::{self, Feeds, Pages},
     uplink::{self, LinkState, Spool, Uplink, UplinkStatus},
     wall_clock_ms,
     window::Window,
@@ -61,16 +62,20 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let uplink = spawn_uplink(&config, &boot, epoch, &mut supervisor)?;
     let (readiness, [gpus_seen]) = Readiness::new(["gpu_source"]);
     spawn_latch(&monitor, gpus_seen, &mut supervisor);
+    supervisor.spawn("driver", gpu::end_when_outdated(monitor.snapshots(), cancel.clone()));
+    supervisor.spawn("release", gpu::release_on_signal(monitor.control(), cancel.clone()));
     let (costs, costs_seen) = watch::channel(OwnCost::default());
-    let pages = Pages::new(
-        &config,
-        boot,
-        epoch,
-        Arc::clone(&window),
-        monitor.snapshots(),
-        uplink.clone(),
-        costs_seen,
-    );
+    let attributed = spawn_attribution(&config, &monitor, &mut supervisor);
+    let feeds = Feeds {
+        window: Arc::clone(&window),
+        gpus: monitor.snapshots(),
+        control: monitor.control(),
+        uplink: uplink.clone(),
+        costs: costs_seen,
+        attribution: attributed,
+    };
+    let pages = Pages::new(&config, boot, epoch, feeds);
+    supervisor.spawn("stream", serve::run_stream(pages.clone(), cancel.clone()));
     let router = serve::router(pages).merge(http::probes(readiness));
     supervisor.spawn("http", http::serve(listener, router, cancel.clone()));
     let reporter = Reporter {
@@ -139,6 +144,18 @@ fn spawn_uplink(
     };
     supervisor.spawn("uplink", uplink::run(uplink.clone(), planner, hello, supervisor.cancel().clone()));
     Ok(Some(uplink))
+}
+
+/// Whose the GPUs are, found out beside everything else.
+fn spawn_attribution(
+    config: &Config,
+    monitor: &gpu::GpuMonitor,
+    supervisor: &mut Supervisor,
+) -> watch::Receiver<Arc<Attribution>> {
+    let (found, seen) = watch::channel(Arc::default());
+    let (options, cancel) = (config.attribution.clone(), supervisor.cancel().clone());
+    supervisor.spawn("attribution", attribution::run(options, monitor.snapshots(), found, cancel));
+    seen
 }
 
 /// Ready once the GPU source has given its first answer, be it that there is no GPU.

@@ -9,6 +9,7 @@
 //! * [`serve`]: the pages; [`app`]: all of it put together; [`config`]: what it is told.
 
 pub mod app;
+pub mod attribution;
 pub mod config;
 pub mod engines;
 pub mod exposition;
@@ -16,6 +17,7 @@ pub mod gpu;
 pub mod own;
 pub mod reporter;
 pub mod serve;
+pub mod topology;
 pub mod uplink;
 pub mod window;
 

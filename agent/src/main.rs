@@ -6,6 +6,7 @@ use clap::Parser;
 use plimsoll_agent::{
     app,
     config::{Config, Settings},
+    gpu::RestartNeeded,
 };
 use plimsoll_shell::{EXIT_USAGE, config, logging, shutdown, tls};
 
@@ -55,7 +56,10 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("{error:#}"), 1),
+        Err(error) => {
+            let outdated = error.downcast_ref::<RestartNeeded>().is_some();
+            fail(&format!("{error:#}"), if outdated { RestartNeeded::EXIT_CODE } else { 1 })
+        }
     }
 }
 

@@ -6,8 +6,9 @@ use plimsoll_common::{
     engine::{DistributionKind, Role},
     ids::{AgentEpoch, BootId, EngineId, Generation, GpuUuid, ModelName, NodeName, Seq},
     wire::{
-        Ack, EngineInfo, Frame, FrameDecoder, FrameEncoder, GpuInfo, HEADER_BYTES, Hello, HistogramEntry,
-        Inventory, MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, Message, Report, Request, WireError,
+        Ack, DomainKind, EngineInfo, Frame, FrameDecoder, FrameEncoder, GpuInfo, HEADER_BYTES, Hello,
+        HistogramEntry, Inventory, MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, Message, NvLinkDomain, Report,
+        Request, WireError,
     },
 };
 use proptest::prelude::*;
@@ -49,6 +50,7 @@ fn samples() -> Vec<(&'static str, Message, u32)> {
             pci_bus_id: Some("00000000:18:00.0".to_owned()),
             memory_total_bytes: Some(85_520_809_984),
             power_limit_mw: Some(700_000),
+            domain: None,
         }],
         engines: vec![EngineInfo {
             id: EngineId::parse("127.0.0.1:8000").unwrap(),
@@ -141,6 +143,28 @@ fn an_older_sender_leaves_fields_out() {
         panic!("not a report")
     };
     assert_eq!((report.seq, report.first_seq(), report.gpus.state.len()), (Seq(3), Seq(3), 0));
+}
+
+#[test]
+fn nvlink_domains_travel_with_the_gpus() {
+    let domain = NvLinkDomain {
+        kind: DomainKind::MultiNode,
+        id: "5b0a7c1e-93d4-4f0f-8a51-2f9d1c6e7b42.32766".to_owned(),
+        degraded: true,
+    };
+    let Message::Inventory(mut inventory) = samples().swap_remove(1).1 else { panic!("not an inventory") };
+    inventory.gpus[0].domain = Some(domain.clone());
+    let message = Message::Inventory(inventory);
+    assert_eq!(decode(&encode(&message, 0)).unwrap().message, message);
+    // A kind that only the future knows is unknown, which spans no nodes: nothing is placed across nodes by mistake.
+    let gpu = serde_json::json!({ "u": "GPU-1", "i": 0, "d": { "k": "photonic", "i": "x", "new": 1 } });
+    let future = decode(&frame(2, &serde_json::json!({ "g": 1, "u": [gpu] }))).unwrap().message;
+    let Message::Inventory(future) = future else { panic!("not an inventory") };
+    let told = future.gpus[0].domain.as_ref().unwrap();
+    assert_eq!((told.kind, told.kind.spans_nodes(), told.degraded), (DomainKind::Unknown, false, false));
+    let gpu = serde_json::json!({ "u": "GPU-1", "i": 0, "d": { "k": "none", "i": "x".repeat(1025) } });
+    let long = serde_json::json!({ "g": 1, "u": [gpu] });
+    assert!(matches!(decode(&frame(2, &long)), Err(WireError::Refused(_))));
 }
 
 #[test]

@@ -11,7 +11,8 @@ use plimsoll_common::{
 };
 use plimsoll_core::fleet::{
     Counter, Counts, EngineGauges, EngineIdentity, EngineReading, EngineState, GpuIdentity, GpuReading,
-    GpuState, HostReading, Machine, NodeInventory, Observation, Part, PoolKey, Samples, SourceHealth,
+    GpuState, HostReading, Machine, NodeInventory, NvLinkDomain, Observation, Part, PoolKey, Samples,
+    SourceHealth,
 };
 
 /// Why a message that decodes can't be taken.
@@ -112,6 +113,11 @@ fn gpu_identity(gpu: &wire::GpuInfo) -> GpuIdentity {
         pci_bus_id: gpu.pci_bus_id.clone(),
         memory_total_bytes: gpu.memory_total_bytes,
         power_limit_watts: gpu.power_limit_mw.map(milli),
+        nvlink_domain: gpu.domain.as_ref().map(|domain| NvLinkDomain {
+            kind: domain.kind.as_str(),
+            id: domain.id.clone(),
+            degraded: domain.degraded,
+        }),
     }
 }
 
@@ -285,6 +291,7 @@ mod tests {
             pci_bus_id: None,
             memory_total_bytes: None,
             power_limit_mw: Some(700_000),
+            domain: None,
         };
         let engine = |id: &str| EngineInfo {
             id: EngineId::parse(id).unwrap(),

@@ -11,6 +11,8 @@ use plimsoll_shell::{
     logging::LogFormat,
 };
 
+use crate::attribution::AttributionOptions;
+
 pub use endpoint::{Endpoint, EndpointTable};
 pub use settings::Settings;
 
@@ -41,12 +43,16 @@ pub struct Config {
     pub gpu: bool,
     /// The NVML library to load; `None`: `libnvidia-ml.so.1` where the loader finds it.
     pub nvml_library: Option<PathBuf>,
+    /// How GPUs are attributed to pods.
+    pub attribution: AttributionOptions,
     /// Between two scrapes of one engine; grows where a scrape is slow.
     pub scrape_interval: Duration,
     /// How long one scrape may take.
     pub scrape_timeout: Duration,
     /// The engines to read.
     pub endpoints: Vec<Endpoint>,
+    /// Whether `/metrics` also carries the names of dcgm-exporter.
+    pub dcgm_names: bool,
     /// How many bytes of unacknowledged reports are kept.
     pub spool_bytes: usize,
     /// How long an orderly end may take.
@@ -121,14 +127,25 @@ impl Config {
             gpu_interval,
             gpu: settings.gpu.unwrap_or(true),
             nvml_library: settings.nvml_library.clone(),
+            attribution: attribution(settings),
             scrape_interval,
             scrape_timeout,
             endpoints,
+            dcgm_names: settings.dcgm_names.unwrap_or(false),
             spool_bytes: usize::try_from(spool_bytes).ok()?,
             shutdown_timeout: settings.shutdown_timeout.map_or(Duration::from_secs(5), |given| given.0),
             log_filter: settings.log_filter.clone().unwrap_or_else(|| "info".to_owned()),
             log_format: settings.log_format.unwrap_or_default(),
         })
+    }
+}
+
+fn attribution(settings: &Settings) -> AttributionOptions {
+    let defaults = AttributionOptions::default();
+    AttributionOptions {
+        socket: settings.pod_resources_socket.clone().unwrap_or(defaults.socket),
+        proc: settings.attribute_by_cgroup.unwrap_or(false).then(|| PathBuf::from("/proc")),
+        ..defaults
     }
 }
 
@@ -201,6 +218,19 @@ mod tests {
         assert_eq!(planner.unwrap().planner.unwrap().address, "planner.plimsoll.svc:9476");
         let problems = load(|s| s.planner = Some("host:http".to_owned())).unwrap_err();
         assert!(problems[0].contains("'http'"), "{problems:?}");
+    }
+
+    #[test]
+    fn processes_are_attributed_only_where_asked_for() {
+        let config = load(|_| ()).unwrap();
+        assert_eq!(config.attribution, AttributionOptions::default());
+        let config = load(|s| {
+            s.pod_resources_socket = Some("/run/kubelet.sock".into());
+            s.attribute_by_cgroup = Some(true);
+        });
+        let attribution = config.unwrap().attribution;
+        assert_eq!(attribution.socket, PathBuf::from("/run/kubelet.sock"));
+        assert_eq!(attribution.proc, Some(PathBuf::from("/proc")));
     }
 
     #[test]

@@ -83,8 +83,8 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<bool>,
 
-    /// Between two samples of the GPUs: 100ms to 5m. Below 1s it costs the engines: NVML takes the driver's lock
-    /// [default: 1s].
+    /// Between two samples of the GPUs: 100ms to 5m. Below 1s it costs the engines, since NVML takes the driver's lock, and
+    /// the agent warns of it. Where calls are slow it is stretched to keep them under 5 ms a second [default: 1s].
     #[arg(long, value_name = "DURATION", help_heading = "GPUs")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_interval: Option<HumanDuration>,
@@ -94,10 +94,28 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nvml_library: Option<PathBuf>,
 
+    /// The kubelet's pod-resources socket, which tells the pods of each GPU; where it does not exist, GPUs are not
+    /// attributed to pods [default: /var/lib/kubelet/pod-resources/kubelet.sock].
+    #[arg(long, value_name = "SOCKET", help_heading = "GPUs")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_resources_socket: Option<PathBuf>,
+
+    /// Also attribute the processes on the GPUs to pods, by their control groups. Needs the host's pid namespace (hostPID)
+    /// [default: false].
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "GPUs")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attribute_by_cgroup: Option<bool>,
+
     /// Where the agent's pages are served [default: 127.0.0.1:9474]. Port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", help_heading = "Serving")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen_http: Option<String>,
+
+    /// Add the metric names, labels and units of NVIDIA's dcgm-exporter to /metrics, for dashboards and alert rules that ask
+    /// for them [default: false].
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "Serving")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dcgm_names: Option<bool>,
 
     /// Write the bound addresses to this file as JSON, once they are bound.
     #[arg(long, value_name = "FILE", help_heading = "Serving")]

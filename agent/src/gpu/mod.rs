@@ -1,22 +1,32 @@
 //! The GPU source: what NVML tells about the GPUs of this node, at a cost that is measured and published.
 //!
 //! The driver's lock is the hard budget, not our CPU: NVML calls serialise with the work of the engines. So one thread
-//! asks, at most once an interval, what the [plan] lists, remembers what a GPU does not support, and looks for new or
-//! lost GPUs rarely. `nvmlDeviceGetPcieThroughput` (20 ms a call) is never among it.
+//! asks what the [plan] lists, a [governor] keeps the time in those calls under 5 ms a second, what a GPU
+//! does not support is remembered, and new or lost GPUs are looked for rarely. `nvmlDeviceGetPcieThroughput` (20 ms a
+//! call) is never among it. On request the driver is [given free](GpuControl::release) for a while.
 //!
 //! From top to bottom; a file imports only what stands below it:
-//! * [`monitor`]: the thread and how it starts and stops;
+//! * [`duty`]: what the process does about it;
+//! * [`monitor`]: the thread and how it starts, stops and is told to give the driver free;
 //! * [`session`]: connect, enumerate, tick, and again after an outage;
 //! * [`sampler`]: which GPUs there are and what they say in one tick; knows nothing of threads and clocks;
-//! * [`connection`] and [`schedule`]: back-off and the grid of ticks, pure;
-//! * [`nvml`]: the [`GpuSource`] that is NVML;
-//! * [`snapshot`], [`meter`], [`plan`], [`source`]: the words.
+//! * [`governor`], [`connection`] and [`schedule`]: what is asked when, back-off, and the grid of ticks; pure;
+//! * [`nvml`]: the [`GpuSource`] that is NVML; [`raw`]: the calls that its safe wrapper lacks;
+//! * [`snapshot`], [`reading`] and the rest: the words.
 
 mod connection;
+mod duty;
+mod event;
+mod governor;
+mod interconnect;
 mod meter;
 mod monitor;
 mod nvml;
+mod orders;
+mod partition;
 mod plan;
+mod raw;
+mod reading;
 mod sampler;
 mod schedule;
 #[cfg(test)]
@@ -28,11 +38,20 @@ mod source;
 use std::{path::PathBuf, time::Duration};
 
 pub use self::{
-    meter::CallCost,
-    monitor::{GpuMonitor, Stopped, spawn},
-    plan::{Call, Fact, Metric},
-    snapshot::{GpuReading, GpuSnapshot},
-    source::{CallError, GpuDriver, GpuSource, Outage, SessionEnd},
+    duty::{RestartNeeded, end_when_outdated, release_on_signal},
+    event::{GpuEvent, GpuEventKind},
+    governor::{GovernorState, TierState},
+    interconnect::{Fabric, FabricHealth, FabricState, LinkErrors, NvLink, Platform, RemoteEnd, RemoteKind},
+    meter::{CallCost, Latencies, Meter},
+    monitor::{GpuControl, GpuMonitor, NotRunning, Stopped, spawn},
+    partition::{Mig, MigInstance},
+    plan::{Call, Fact, Metric, Tier},
+    reading::{
+        Activity, Clocks, Ecc, GpuFacts, GpuProcess, GpuProcessKind, GpuReading, GpuStatus, Pcie,
+        RecoveryAction, RemappedRows, Taken, ThrottleReasons, Xids,
+    },
+    snapshot::{AbsentGpu, GpuSnapshot, Release},
+    source::{CallError, GpuDriver, GpuSource, Outage, RawEvent, SessionEnd},
 };
 
 /// How GPUs are read.
@@ -53,6 +72,9 @@ impl GpuOptions {
     /// Ticks closer than this were seen to cost engines decode time, so they are not offered.
     pub const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
+    /// What was not seen to cost them any. Less is possible, and warned of.
+    pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+
     /// A seed that is the same for the same text on every machine and build (FNV-1a).
     #[must_use]
     pub fn seed_of(text: &str) -> u64 {
@@ -64,6 +86,6 @@ impl GpuOptions {
 
 impl Default for GpuOptions {
     fn default() -> Self {
-        Self { enabled: true, library: None, interval: Duration::from_secs(1), seed: 0 }
+        Self { enabled: true, library: None, interval: Self::DEFAULT_INTERVAL, seed: 0 }
     }
 }

@@ -1,12 +1,6 @@
 //! The thread that owns NVML: how it starts and stops.
 
-use std::{
-    io,
-    path::PathBuf,
-    sync::{Arc, mpsc},
-    thread,
-    time::Duration,
-};
+use std::{io, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use plimsoll_common::wire::SourceState;
 use tokio::{
@@ -14,7 +8,13 @@ use tokio::{
     time::Instant,
 };
 
-use super::{GpuOptions, GpuSnapshot, nvml::NvmlDriver, session::Session, source::GpuDriver};
+use super::{
+    GpuOptions, GpuSnapshot,
+    nvml::NvmlDriver,
+    orders::{Order, Orders},
+    session::Session,
+    source::GpuDriver,
+};
 
 /// Reads the GPUs on a thread of its own and publishes what it sees. Dropping it tells the thread to stop and does not
 /// wait; [`GpuMonitor::stop`] waits for a bounded time.
@@ -28,9 +28,55 @@ pub struct GpuMonitor {
 
 #[derive(Debug)]
 struct Running {
-    stop: mpsc::SyncSender<()>,
+    orders: Orders,
     done: oneshot::Receiver<()>,
 }
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.orders.give(Order::Stop);
+    }
+}
+
+/// Gives the driver free and takes it back. Any number of these may exist; orders do not wait for the thread that carries
+/// them out, the snapshots tell when it has.
+#[derive(Debug, Clone)]
+pub struct GpuControl {
+    orders: Option<Orders>,
+}
+
+impl GpuControl {
+    /// The longest release; longer ones are cut to it.
+    pub const LONGEST_RELEASE: Duration = Duration::from_mins(10);
+    /// How long a release lasts when nobody says.
+    pub const DEFAULT_RELEASE: Duration = Duration::from_secs(60);
+
+    /// Shuts NVML down and unloads it for so long, at most [`Self::LONGEST_RELEASE`], so that a GPU can be reset, its MIG
+    /// mode changed or the driver unloaded; then the agent comes back by itself. Again while it is released, the time
+    /// begins anew. Returns how long it will be.
+    ///
+    /// # Errors
+    /// When there is nothing to release, since the source is switched off.
+    pub fn release(&self, length: Duration) -> Result<Duration, NotRunning> {
+        let length = length.min(Self::LONGEST_RELEASE);
+        self.orders.as_ref().ok_or(NotRunning)?.give(Order::Release(length));
+        Ok(length)
+    }
+
+    /// Takes the driver back before the time is over; without a release it does nothing.
+    ///
+    /// # Errors
+    /// When the source is switched off.
+    pub fn resume(&self) -> Result<(), NotRunning> {
+        self.orders.as_ref().ok_or(NotRunning)?.give(Order::Resume);
+        Ok(())
+    }
+}
+
+/// NVML is not used at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the GPU source is switched off, so nothing of the driver is held")]
+pub struct NotRunning;
 
 /// How the thread ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,17 +105,17 @@ pub(super) fn spawn_driver(mut driver: impl GpuDriver + Send + 'static, options:
     let starting = "starting: NVML has not answered yet".to_owned();
     let first = GpuSnapshot::empty(Instant::now(), SourceState::Failed, Some(starting));
     let (sender, snapshots) = watch::channel(Arc::new(first));
-    let (stop, stopped) = mpsc::sync_channel(1);
+    let orders = Orders::default();
     let (tell_done, done) = oneshot::channel();
-    let publisher = sender.clone();
+    let (publisher, listened) = (sender.clone(), orders.clone());
     let body = move || {
         let mut publish = |snapshot| drop(publisher.send_replace(Arc::new(snapshot)));
-        Session::new(&options, &stopped, &mut publish).run(&mut driver);
+        Session::new(&options, &listened, &mut publish).run(&mut driver);
         // Nobody may wait any more.
         let _ = tell_done.send(());
     };
     match thread::Builder::new().name("nvml".to_owned()).spawn(body) {
-        Ok(_detached) => GpuMonitor { snapshots, _sender: sender, thread: Some(Running { stop, done }) },
+        Ok(_detached) => GpuMonitor { snapshots, _sender: sender, thread: Some(Running { orders, done }) },
         Err(error) => GpuMonitor::idle(no_thread(&error)),
     }
 }
@@ -92,16 +138,22 @@ impl GpuMonitor {
         self.snapshots.clone()
     }
 
+    /// Gives the driver free and takes it back.
+    #[must_use]
+    pub fn control(&self) -> GpuControl {
+        GpuControl { orders: self.thread.as_ref().map(|running| running.orders.clone()) }
+    }
+
     /// Tells the thread to shut NVML down and waits for it, but not longer than `patience`: a call into a broken driver may
     /// never return, and a thread inside one can't be stopped. It ends with the process; where the call sleeps
     /// uninterruptibly in the kernel, the process' end waits for it too, and no program can change that.
     pub async fn stop(mut self, patience: Duration) -> Stopped {
-        let Some(Running { stop, done }) = self.thread.take() else {
+        let Some(mut running) = self.thread.take() else {
             return Stopped::InTime;
         };
-        drop(stop);
+        running.orders.give(Order::Stop);
         // An error means that the thread panicked: it has ended as well.
-        match tokio::time::timeout(patience, done).await {
+        match tokio::time::timeout(patience, &mut running.done).await {
             Ok(Ok(()) | Err(_)) => Stopped::InTime,
             Err(_elapsed) => Stopped::LeftBehind,
         }
@@ -110,11 +162,12 @@ impl GpuMonitor {
 
 #[cfg(test)]
 mod tests {
-    use plimsoll_common::wire::GpuState;
+    use std::sync::mpsc;
 
     use super::*;
     use crate::gpu::{
         plan::Call,
+        reading::GpuStatus,
         scripted::Scripted,
         source::{GpuSource, Outage, SessionEnd},
     };
@@ -139,13 +192,13 @@ mod tests {
         assert_eq!(healthy.gpus.len(), 2);
         assert_eq!(healthy.driver.as_ref().unwrap().version, "580.95.05");
         let again = until(&monitor, |now| now.taken > healthy.taken).await;
-        assert!(again.calls >= healthy.calls + 8);
+        assert!(again.calls >= healthy.calls + 7);
         assert!(again.busy >= healthy.busy);
 
         driver.world().outage = Some(Outage::NoDriver);
         let down = until(&monitor, |now| now.source == SourceState::Failed).await;
         assert!(down.detail.as_ref().unwrap().contains("modprobe"));
-        assert_eq!((down.gpus.len(), down.gpus[0].state), (2, GpuState::Lost));
+        assert_eq!((down.gpus.len(), down.gpus[0].state), (2, GpuStatus::Stale));
         assert_eq!((&down.driver, down.gpus[0].power_mw), (&None, None));
 
         driver.world().outage = None;

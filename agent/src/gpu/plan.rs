@@ -50,6 +50,74 @@ calls! {
     PowerUsage = "power_usage";
     /// `nvmlDeviceGetTemperature` of the GPU sensor.
     Temperature = "temperature";
+    /// `nvmlDeviceGetFieldValues`.
+    FieldValues = "field_values";
+    /// `nvmlGpmQueryDeviceSupport`.
+    GpmSupport = "gpm_support";
+    /// `nvmlGpmSampleAlloc` and `nvmlGpmSampleGet`.
+    GpmSample = "gpm_sample";
+    /// `nvmlGpmMetricsGet`.
+    GpmMetrics = "gpm_metrics";
+    /// `nvmlEventSetCreate`.
+    EventSet = "event_set";
+    /// `nvmlDeviceGetSupportedEventTypes` and `nvmlDeviceRegisterEvents`.
+    EventRegister = "event_register";
+    /// `nvmlEventSetWait_v2` without waiting.
+    EventWait = "event_wait";
+    /// `nvmlDeviceGetClockInfo`.
+    ClockInfo = "clock_info";
+    /// `nvmlDeviceGetMaxClockInfo`.
+    MaxClockInfo = "max_clock_info";
+    /// `nvmlDeviceGetCurrentClocksThrottleReasons`.
+    ThrottleReasons = "throttle_reasons";
+    /// `nvmlDeviceGetPerformanceState`.
+    PerformanceState = "performance_state";
+    /// `nvmlDeviceGetComputeRunningProcesses_v3`.
+    ComputeProcesses = "compute_processes";
+    /// `nvmlDeviceGetGraphicsRunningProcesses_v3`.
+    GraphicsProcesses = "graphics_processes";
+    /// `nvmlDeviceGetNvLinkState`.
+    NvLinkState = "nvlink_state";
+    /// `nvmlDeviceGetNvLinkRemoteDeviceType`.
+    NvLinkRemoteType = "nvlink_remote_type";
+    /// `nvmlDeviceGetNvLinkRemotePciInfo_v2`.
+    NvLinkRemotePci = "nvlink_remote_pci";
+    /// `nvmlDeviceGetRemappedRows`.
+    RemappedRows = "remapped_rows";
+    /// `nvmlDeviceGetGpuFabricInfoV` or `nvmlDeviceGetGpuFabricInfo`.
+    FabricInfo = "fabric_info";
+    /// `nvmlDeviceGetMigMode`.
+    MigMode = "mig_mode";
+    /// `nvmlDeviceGetMaxMigDeviceCount`.
+    MigCount = "mig_count";
+    /// `nvmlDeviceGetMigDeviceHandleByIndex`.
+    MigHandle = "mig_handle";
+    /// `nvmlDeviceGetGpuInstanceId` and `nvmlDeviceGetComputeInstanceId`.
+    MigIds = "mig_ids";
+    /// `nvmlDeviceGetAttributes_v2`.
+    MigAttributes = "mig_attributes";
+    /// `nvmlDeviceGetCurrPcieLinkGeneration` and `nvmlDeviceGetCurrPcieLinkWidth`.
+    PcieLink = "pcie_link";
+    /// `nvmlDeviceGetMaxPcieLinkGeneration` and `nvmlDeviceGetMaxPcieLinkWidth`.
+    PcieMax = "pcie_max";
+    /// `nvmlDeviceGetArchitecture`.
+    Architecture = "architecture";
+    /// `nvmlDeviceGetCudaComputeCapability`.
+    ComputeCapability = "compute_capability";
+    /// `nvmlDeviceGetSerial`.
+    Serial = "serial";
+    /// `nvmlDeviceGetBoardPartNumber`.
+    BoardPartNumber = "board_part_number";
+    /// `nvmlDeviceGetVbiosVersion`.
+    VbiosVersion = "vbios_version";
+    /// `nvmlDeviceGetMinorNumber`.
+    MinorNumber = "minor_number";
+    /// `nvmlDeviceGetModuleId`.
+    ModuleId = "module_id";
+    /// `nvmlDeviceGetMemoryAffinity`.
+    MemoryAffinity = "memory_affinity";
+    /// `nvmlDeviceGetPlatformInfo`.
+    PlatformInfo = "platform_info";
 }
 
 /// What does not change while a GPU is in its slot; asked when it is first seen and after every (re)initialisation.
@@ -63,50 +131,226 @@ pub enum Fact {
     MemoryTotal,
     /// Enforced power limit.
     PowerLimit,
+    /// Architecture.
+    Architecture,
+    /// CUDA compute capability.
+    ComputeCapability,
+    /// Serial number.
+    Serial,
+    /// Part number of the board.
+    BoardPartNumber,
+    /// VBIOS version.
+    Vbios,
+    /// Number of the device file.
+    Minor,
+    /// NUMA node.
+    NumaNode,
+    /// Position on the baseboard.
+    ModuleId,
+    /// Place in chassis and rack.
+    Platform,
+    /// The best PCIe link.
+    PcieMax,
+    /// The highest clocks.
+    MaxClocks,
+    /// How many NVLinks there are.
+    NvLinks,
+    /// What is at the other end of each of them.
+    Remotes,
 }
 
 impl Fact {
-    /// In the order in which they are asked.
-    pub const ALL: &'static [Self] = &[Self::Name, Self::PciBusId, Self::MemoryTotal, Self::PowerLimit];
+    /// What the planner is told of a GPU; asked before the first tick.
+    pub const FIRST: &'static [Self] = &[Self::Name, Self::PciBusId, Self::MemoryTotal, Self::PowerLimit];
 
-    /// The call that answers it.
+    /// The others, in the order in which they are asked, between the ticks' values.
+    pub const LATER: &'static [Self] = &[
+        Self::Architecture,
+        Self::Minor,
+        Self::ComputeCapability,
+        Self::NvLinks,
+        Self::Remotes,
+        Self::Platform,
+        Self::ModuleId,
+        Self::NumaNode,
+        Self::MaxClocks,
+        Self::PcieMax,
+        Self::Serial,
+        Self::BoardPartNumber,
+        Self::Vbios,
+    ];
+}
+
+/// How often something is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tier {
+    /// Every tick.
+    Fast,
+    /// Every ten seconds.
+    Slow,
+    /// Every minute.
+    Rare,
+}
+
+impl Tier {
+    /// Every tier, the most frequent first.
+    pub const ALL: [Self; 3] = [Self::Fast, Self::Slow, Self::Rare];
+
+    /// The name in labels and JSON.
     #[must_use]
-    pub const fn call(self) -> Call {
+    pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Name => Call::DeviceName,
-            Self::PciBusId => Call::PciInfo,
-            Self::MemoryTotal => Call::MemoryInfo,
-            Self::PowerLimit => Call::EnforcedPowerLimit,
+            Self::Fast => "fast",
+            Self::Slow => "slow",
+            Self::Rare => "rare",
         }
     }
 }
 
-/// What changes all the time; asked every tick.
+/// What changes all the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Metric {
     /// GPU and memory utilization rates.
     Utilization,
     /// Frame buffer in use.
     Memory,
-    /// Power draw.
+    /// Power, energy, memory temperature, recovery action and NVLink bytes, in one batch of field values.
     Power,
+    /// What the GPU's parts do (GPM).
+    Activity,
     /// Temperature.
     Temperature,
+    /// Why clocks are held down.
+    Throttle,
+    /// Clocks.
+    Clocks,
+    /// Performance state.
+    PerformanceState,
+    /// Memory errors, in one batch of field values.
+    Ecc,
+    /// Processes that compute.
+    ComputeProcesses,
+    /// Processes that render.
+    GraphicsProcesses,
+    /// MIG mode and instances.
+    Mig,
+    /// What the fabric says.
+    Fabric,
+    /// State and errors of all NVLinks, in one batch of field values.
+    Links,
+    /// Replaced rows of the device memory.
+    RemappedRows,
+    /// PCIe link now.
+    Pcie,
+    /// Enforced power limit, which an operator may change.
+    PowerLimit,
 }
 
 impl Metric {
-    /// In the order in which they are asked.
-    pub const EVERY_TICK: &'static [Self] =
-        &[Self::Utilization, Self::Memory, Self::Power, Self::Temperature];
+    /// Every metric, in the order of the discriminants, which is the order in which what is due is asked.
+    pub const ALL: &'static [Self] = &[
+        Self::Utilization,
+        Self::Memory,
+        Self::Power,
+        Self::Activity,
+        Self::Temperature,
+        Self::Throttle,
+        Self::Clocks,
+        Self::PerformanceState,
+        Self::Ecc,
+        Self::ComputeProcesses,
+        Self::GraphicsProcesses,
+        Self::Mig,
+        Self::Fabric,
+        Self::Links,
+        Self::RemappedRows,
+        Self::Pcie,
+        Self::PowerLimit,
+    ];
 
-    /// The call that answers it.
+    /// How often it is asked.
     #[must_use]
-    pub const fn call(self) -> Call {
+    pub const fn tier(self) -> Tier {
         match self {
-            Self::Utilization => Call::UtilizationRates,
-            Self::Memory => Call::MemoryInfo,
-            Self::Power => Call::PowerUsage,
-            Self::Temperature => Call::Temperature,
+            Self::Utilization | Self::Memory | Self::Power | Self::Activity => Tier::Fast,
+            Self::Temperature
+            | Self::Throttle
+            | Self::Clocks
+            | Self::PerformanceState
+            | Self::Ecc
+            | Self::ComputeProcesses
+            | Self::GraphicsProcesses
+            | Self::Mig => Tier::Slow,
+            Self::Fabric | Self::Links | Self::RemappedRows | Self::Pcie | Self::PowerLimit => Tier::Rare,
+        }
+    }
+
+    /// Whether it is asked at least every ten seconds whatever it costs: without these there is no telemetry.
+    #[must_use]
+    pub const fn is_essential(self) -> bool {
+        matches!(self, Self::Utilization | Self::Memory | Self::Power)
+    }
+
+    /// Whether it lists processes, which takes milliseconds on some drivers: one such call a tick.
+    #[must_use]
+    pub const fn lists_processes(self) -> bool {
+        matches!(self, Self::ComputeProcesses | Self::GraphicsProcesses)
+    }
+
+    /// The name in messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Utilization => "utilization",
+            Self::Memory => "memory",
+            Self::Power => "power",
+            Self::Activity => "activity",
+            Self::Temperature => "temperature",
+            Self::Throttle => "throttle",
+            Self::Clocks => "clocks",
+            Self::PerformanceState => "performance_state",
+            Self::Ecc => "ecc",
+            Self::ComputeProcesses => "compute_processes",
+            Self::GraphicsProcesses => "graphics_processes",
+            Self::Mig => "mig",
+            Self::Fabric => "fabric",
+            Self::Links => "links",
+            Self::RemappedRows => "remapped_rows",
+            Self::Pcie => "pcie",
+            Self::PowerLimit => "power_limit",
+        }
+    }
+
+    /// The fields of the JSON API that it fills; what a GPU does not support is told by these names.
+    #[must_use]
+    pub const fn fields(self) -> &'static [&'static str] {
+        match self {
+            Self::Utilization => &["utilization_percent", "memory_activity_percent"],
+            Self::Memory => &["memory_used_bytes"],
+            Self::Power => &["power_watts"],
+            Self::Activity => &[
+                "graphics_activity",
+                "sm_activity",
+                "sm_occupancy",
+                "tensor_activity",
+                "dram_activity",
+                "fp16_activity",
+                "fp32_activity",
+                "fp64_activity",
+            ],
+            Self::Temperature => &["temperature_celsius"],
+            Self::Throttle => &["throttle_reasons"],
+            Self::Clocks => &["clocks"],
+            Self::PerformanceState => &["performance_state"],
+            Self::Ecc => &["ecc"],
+            Self::ComputeProcesses => &["compute_processes"],
+            Self::GraphicsProcesses => &["graphics_processes"],
+            Self::Mig => &["mig"],
+            Self::Fabric => &["fabric"],
+            Self::Links => &["links"],
+            Self::RemappedRows => &["remapped_rows"],
+            Self::Pcie => &["pcie"],
+            Self::PowerLimit => &["power_limit_watts"],
         }
     }
 }
@@ -116,9 +360,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_lists_every_call_at_its_place() {
+    fn all_lists_everything_at_its_place() {
         for (at, call) in Call::ALL.iter().enumerate() {
             assert_eq!(*call as usize, at, "{}", call.as_str());
+        }
+        for (at, metric) in Metric::ALL.iter().enumerate() {
+            assert_eq!(*metric as usize, at, "{}", metric.as_str());
         }
     }
 

@@ -1,55 +1,61 @@
 //! Which GPUs there are and what they say: everything about sampling but threads and clocks.
 
-use std::collections::BTreeSet;
+mod events;
+mod gpu;
+mod roll;
+
+use std::{collections::BTreeSet, time::Duration};
 
 use plimsoll_common::{
     ids::GpuUuid,
-    wire::{DriverInfo, GpuInfo, GpuState, SourceState},
+    wire::{DriverInfo, GpuInfo, SourceState},
 };
+use tokio::time::Instant;
 
+use self::{events::EventLog, gpu::Gpu};
 use super::{
+    governor::{Ask, Governor, GovernorState, Job, Then},
     meter::Meter,
-    plan::{Call, Fact, Metric},
-    snapshot::GpuReading,
+    plan::{Call, Metric},
+    reading::{GpuReading, GpuStatus},
+    snapshot::AbsentGpu,
     source::{CallError, GpuSource, Outage},
 };
 
-/// The most GPUs of one node that are read; NVL72 trays have 4, HGX baseboards 8, the largest PCIe chassis 20.
-const MAX_GPUS: u32 = 64;
+pub(super) use self::roll::Scope;
 
 /// How many reasons a detail spells out.
 const MAX_REASONS: usize = 3;
 
-/// How much is asked in an enumeration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
-    /// Every fact about every GPU: after a (re)initialisation.
-    All,
-    /// Which GPUs there are, and every fact about those that are new, moved or back.
-    Changes,
-}
-
-/// Who answers at each index.
-type Roll = Vec<(u32, Result<GpuUuid, CallError>)>;
-
 /// The GPUs of this node, remembered over outages.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sampler {
     gpus: Vec<Gpu>,
     nameless: Vec<String>,
+    absent: Vec<AbsentGpu>,
     driver: Option<DriverInfo>,
+    /// How many GPUs the driver listed in the last enumeration.
+    listed: u32,
     inventory: u64,
-}
-
-#[derive(Debug)]
-struct Gpu {
-    info: GpuInfo,
-    unsupported: BTreeSet<Metric>,
-    /// Why nothing is asked of it until the next enumeration.
-    lost: Option<String>,
+    governor: Governor,
+    events: EventLog,
 }
 
 impl Sampler {
+    /// Nothing was seen yet; `interval` is the time between two ticks.
+    pub(super) fn new(interval: Duration) -> Self {
+        Self {
+            gpus: Vec::new(),
+            nameless: Vec::new(),
+            absent: Vec::new(),
+            driver: None,
+            listed: 0,
+            inventory: 0,
+            governor: Governor::new(interval),
+            events: EventLog::default(),
+        }
+    }
+
     /// The driver, as far as it told.
     pub(super) const fn driver(&self) -> Option<&DriverInfo> {
         self.driver.as_ref()
@@ -58,6 +64,21 @@ impl Sampler {
     /// Rises with every change of a [`GpuInfo`] or of their list.
     pub(super) const fn inventory(&self) -> u64 {
         self.inventory
+    }
+
+    /// The GPUs that were here and are no longer listed.
+    pub(super) fn absent(&self) -> &[AbsentGpu] {
+        &self.absent
+    }
+
+    /// The newest events.
+    pub(super) const fn events(&self) -> &EventLog {
+        &self.events
+    }
+
+    /// How the budget is kept.
+    pub(super) fn governor(&self, now: Instant) -> GovernorState {
+        self.governor.state(now)
     }
 
     /// Whether an enumeration is due sooner than usual.
@@ -76,30 +97,7 @@ impl Sampler {
         Ok(())
     }
 
-    /// Finds out which GPUs there are.
-    ///
-    /// A GPU is known by its UUID. One that was known and no longer answers is kept as lost while an index is silent that
-    /// may be its own; one that the driver no longer lists at all was taken out.
-    ///
-    /// # Errors
-    /// When the driver is gone or lists no GPU; what was known stays known.
-    pub(super) fn enumerate(
-        &mut self,
-        source: &mut dyn GpuSource,
-        meter: &mut Meter,
-        scope: Scope,
-    ) -> Result<(), Outage> {
-        let before: Vec<GpuInfo> = self.gpus.iter().map(|gpu| gpu.info.clone()).collect();
-        let found = identify(source, meter)?;
-        let strangers = self.take_over(found, scope);
-        let described = self.describe(&strangers, source, meter);
-        if self.gpus.iter().map(|gpu| &gpu.info).ne(before.iter()) {
-            self.inventory += 1;
-        }
-        described
-    }
-
-    /// Asks every GPU that is not lost everything that is due every tick.
+    /// Reads the events that came, and asks every GPU that is not lost what is due and fits into the budget.
     ///
     /// # Errors
     /// When the driver is gone.
@@ -108,18 +106,39 @@ impl Sampler {
         source: &mut dyn GpuSource,
         meter: &mut Meter,
     ) -> Result<Vec<GpuReading>, Outage> {
-        self.gpus.iter_mut().map(|gpu| read(gpu, source, meter)).collect()
+        let infos: Vec<GpuInfo> = self.infos();
+        self.read_events(source, meter)?;
+        let present: BTreeSet<GpuUuid> =
+            self.gpus.iter().filter(|gpu| gpu.lost.is_none()).map(|gpu| gpu.uuid().clone()).collect();
+        self.governor.begin(&present, meter.now());
+        while let Some(job) = self.governor.next(meter.now()) {
+            self.ask(&job, source, meter)?;
+        }
+        let now = meter.now();
+        for gpu in &mut self.gpus {
+            gpu.settle(&self.governor, now);
+        }
+        if infos != self.infos() {
+            self.inventory += 1;
+        }
+        Ok(self.gpus.iter().map(Gpu::told).collect())
     }
 
-    /// The GPUs while the driver is gone: known by name, without values.
-    pub(super) fn silent(&mut self) -> Vec<GpuReading> {
+    /// The GPUs while the driver is not asked: known by name, without values.
+    pub(super) fn silent(&mut self, why: &str) -> Vec<GpuReading> {
         self.driver = None;
-        self.gpus.iter().map(|gpu| lost_reading(gpu, "the driver does not answer")).collect()
+        self.governor.disconnect();
+        for gpu in &mut self.gpus {
+            gpu.reading = gpu.reading.without_values(GpuStatus::Stale, why);
+            gpu.lost = None;
+            gpu.failing.clear();
+        }
+        self.gpus.iter().map(|gpu| gpu.reading.clone()).collect()
     }
 
     /// How the source is, given what the GPUs said, and why.
     pub(super) fn health(&self, readings: &[GpuReading]) -> (SourceState, Option<String>) {
-        let troubles = readings.iter().filter(|reading| reading.state != GpuState::Ok).map(|reading| {
+        let troubles = readings.iter().filter(|reading| reading.state != GpuStatus::Ok).map(|reading| {
             let why = reading.trouble.as_deref().unwrap_or_else(|| reading.state.as_str());
             format!("{} (index {}): {why}", reading.info.uuid, reading.info.index)
         });
@@ -133,158 +152,63 @@ impl Sampler {
         if more > 0 {
             detail.push_str(&format!("; and {more} more"));
         }
-        let none_answers = readings.iter().all(|reading| reading.state == GpuState::Lost);
+        let none_answers = readings.iter().all(|reading| reading.state == GpuStatus::Lost);
         (if none_answers { SourceState::Failed } else { SourceState::Degraded }, Some(detail))
     }
 
-    /// Replaces the list by what was found and returns the UUIDs that have to be described.
-    fn take_over(&mut self, found: Roll, scope: Scope) -> BTreeSet<GpuUuid> {
-        let mut old = std::mem::take(&mut self.gpus);
-        let mut strangers = BTreeSet::new();
-        let mut silent = Vec::new();
-        for (index, identity) in found {
-            match identity {
-                Ok(uuid) if self.gpus.iter().any(|gpu| gpu.info.uuid == uuid) => {
-                    silent.push((index, format!("it repeats the UUID {uuid}")));
-                }
-                Ok(uuid) => {
-                    let known =
-                        old.iter().position(|gpu| gpu.info.uuid == uuid).map(|at| old.swap_remove(at));
-                    let as_before =
-                        known.as_ref().is_some_and(|gpu| gpu.lost.is_none() && gpu.info.index == index);
-                    if scope == Scope::All || !as_before {
-                        strangers.insert(uuid.clone());
-                    }
-                    let info = known.map_or_else(|| unknown(uuid), |gpu| gpu.info);
-                    self.gpus.push(Gpu {
-                        info: GpuInfo { index, ..info },
-                        unsupported: BTreeSet::new(),
-                        lost: None,
-                    });
-                }
-                Err(error) => silent.push((index, error.to_string())),
-            }
-        }
-        self.keep_lost(old, silent);
-        self.gpus.sort_by(|a, b| (a.info.index, &a.info.uuid).cmp(&(b.info.index, &b.info.uuid)));
-        strangers
+    fn infos(&self) -> Vec<GpuInfo> {
+        self.gpus.iter().map(|gpu| gpu.reading.info.clone()).collect()
     }
 
-    /// Keeps as many of the unlisted GPUs as there are silent indices: first those whose own index is silent.
-    fn keep_lost(&mut self, mut unlisted: Vec<Gpu>, silent: Vec<(u32, String)>) {
-        unlisted.sort_by_key(|gpu| (gpu.info.index, gpu.info.uuid.clone()));
-        let (mut own, mut unclaimed) = (Vec::new(), Vec::new());
-        for (index, why) in silent {
-            match unlisted.iter().position(|gpu| gpu.info.index == index) {
-                Some(at) => own.push((unlisted.remove(at), why)),
-                None => unclaimed.push((index, why)),
+    fn ask(&mut self, job: &Job, source: &mut dyn GpuSource, meter: &mut Meter) -> Result<(), Outage> {
+        let Some(gpu) = self.gpus.iter_mut().find(|gpu| *gpu.uuid() == job.gpu && gpu.lost.is_none()) else {
+            self.governor.done(job, meter.now(), Duration::ZERO, Then::Repeat);
+            return Ok(());
+        };
+        let before = meter.busy();
+        let answer = match job.ask {
+            Ask::Metric(metric) => source.sample(metric, meter, &mut gpu.reading),
+            Ask::Fact(fact) => source.describe(fact, meter, &mut gpu.reading),
+        };
+        let (now, took) = (meter.now(), meter.busy().saturating_sub(before));
+        let partition = gpu.partition.clone();
+        let then = gpu.learn(job.ask, answer, now);
+        let repartitioned = gpu.partition != partition && partition.is_some();
+        if let Ok(then) = then {
+            self.governor.done(job, now, took, then);
+            if then == Then::Never && matches!(job.ask, Ask::Metric(_)) {
+                // What a GPU no longer tells may be due to another partition.
+                self.governor.hurry(&job.gpu, Ask::Metric(Metric::Mig), now);
+            }
+            if repartitioned {
+                // What a GPU tells depends on how it is partitioned.
+                gpu.reading.unsupported.clear();
+                self.governor.restart(&job.gpu);
             }
         }
-        let mut unlisted = unlisted.into_iter();
-        self.nameless.clear();
-        for (index, why) in unclaimed {
-            match unlisted.next() {
-                Some(gpu) => own.push((gpu, why)),
-                None => self.nameless.push(format!("the GPU at index {index} cannot be named: {why}")),
-            }
-        }
-        self.gpus.extend(own.into_iter().map(|(gpu, why)| Gpu { lost: Some(why), ..gpu }));
+        then.map(drop)
     }
 
-    fn describe(
-        &mut self,
-        strangers: &BTreeSet<GpuUuid>,
-        source: &mut dyn GpuSource,
-        meter: &mut Meter,
-    ) -> Result<(), Outage> {
-        for gpu in self.gpus.iter_mut().filter(|gpu| strangers.contains(&gpu.info.uuid)) {
-            for fact in Fact::ALL {
-                match meter.time(fact.call(), || source.describe(*fact, &mut gpu.info)) {
-                    Err(CallError::Down(outage)) => return Err(outage),
-                    Err(error @ CallError::Lost) => {
-                        gpu.lost = Some(error.to_string());
-                        break;
-                    }
-                    // A fact that is not told stays absent; the call is counted as a failure.
-                    Err(CallError::NotSupported | CallError::Other(_)) | Ok(()) => {}
-                }
+    fn read_events(&mut self, source: &mut dyn GpuSource, meter: &mut Meter) -> Result<(), Outage> {
+        let before = meter.busy();
+        let found = match source.events(EventLog::LIMIT, meter) {
+            Ok(found) => found,
+            Err(CallError::Down(outage)) => return Err(outage),
+            Err(_) => Vec::new(),
+        };
+        let now = meter.now();
+        self.governor.spend(now, meter.busy().saturating_sub(before));
+        for event in found {
+            let gpu = self.gpus.iter_mut().find(|gpu| Some(gpu.uuid()) == event.uuid.as_ref());
+            if let Some(gpu) = gpu {
+                gpu.note(event.kind, now);
+                // Counters and recovery action are worth a look.
+                self.governor.hurry(gpu.uuid(), Ask::Metric(Metric::Ecc), now);
             }
+            self.events.add(event, now);
         }
         Ok(())
     }
-}
-
-/// Opens every index and asks its UUID.
-fn identify(source: &mut dyn GpuSource, meter: &mut Meter) -> Result<Roll, Outage> {
-    let count = match meter.time(Call::DeviceCount, || source.device_count()) {
-        Ok(0) => return Err(Outage::NoGpu),
-        Ok(count) => count,
-        Err(CallError::Down(outage)) => return Err(outage),
-        Err(error) => return Err(Outage::Other(format!("it does not say how many GPUs there are: {error}"))),
-    };
-    let mut found = Vec::new();
-    for index in 0..count.min(MAX_GPUS) {
-        let identity = meter
-            .time(Call::DeviceHandle, || source.open(index))
-            .and_then(|()| meter.time(Call::DeviceUuid, || source.uuid(index)));
-        match identity {
-            Err(CallError::Down(outage)) => return Err(outage),
-            identity => found.push((index, identity)),
-        }
-    }
-    if count > MAX_GPUS {
-        let why = format!("the agent reads at most {MAX_GPUS} of this node's {count} GPUs");
-        found.push((MAX_GPUS, Err(CallError::Other(why))));
-    }
-    Ok(found)
-}
-
-fn read(gpu: &mut Gpu, source: &mut dyn GpuSource, meter: &mut Meter) -> Result<GpuReading, Outage> {
-    if let Some(why) = &gpu.lost {
-        return Ok(lost_reading(gpu, why));
-    }
-    let mut reading = GpuReading::absent(gpu.info.clone(), GpuState::Ok);
-    let (mut answered, mut refused) = (0u32, 0u32);
-    for metric in Metric::EVERY_TICK {
-        if gpu.unsupported.contains(metric) {
-            continue;
-        }
-        match meter.time(metric.call(), || source.sample(*metric, &mut reading)) {
-            Ok(()) => answered += 1,
-            Err(CallError::NotSupported) => {
-                gpu.unsupported.insert(*metric);
-            }
-            Err(CallError::Down(outage)) => return Err(outage),
-            Err(error @ CallError::Lost) => {
-                let why = error.to_string();
-                let reading = lost_reading(gpu, &why);
-                gpu.lost = Some(why);
-                return Ok(reading);
-            }
-            Err(error @ CallError::Other(_)) => {
-                refused += 1;
-                reading.trouble.get_or_insert_with(|| format!("{}: {error}", metric.call().as_str()));
-            }
-        }
-    }
-    reading.state = match (answered, refused) {
-        (0, 0) => {
-            reading.trouble = Some("it supports none of the metrics".to_owned());
-            GpuState::Degraded
-        }
-        (0, _) => GpuState::Lost,
-        (_, 0) => GpuState::Ok,
-        _ => GpuState::Degraded,
-    };
-    Ok(reading)
-}
-
-fn lost_reading(gpu: &Gpu, why: &str) -> GpuReading {
-    GpuReading { trouble: Some(why.to_owned()), ..GpuReading::absent(gpu.info.clone(), GpuState::Lost) }
-}
-
-const fn unknown(uuid: GpuUuid) -> GpuInfo {
-    GpuInfo { uuid, index: 0, name: None, pci_bus_id: None, memory_total_bytes: None, power_limit_mw: None }
 }
 
 /// What is not told is absent; only a driver that is gone is an error.

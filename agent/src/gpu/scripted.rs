@@ -5,12 +5,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use plimsoll_common::{ids::GpuUuid, wire::GpuInfo};
+use plimsoll_common::ids::GpuUuid;
 
 use super::{
+    meter::Meter,
+    partition::Mig,
     plan::{Call, Fact, Metric},
-    snapshot::GpuReading,
-    source::{CallError, GpuDriver, GpuSource, Outage, SessionEnd},
+    reading::GpuReading,
+    source::{CallError, GpuDriver, GpuSource, Outage, RawEvent, SessionEnd},
 };
 
 /// One made-up GPU.
@@ -21,11 +23,20 @@ pub(super) struct ScriptedGpu {
     pub(super) unsupported: BTreeSet<Metric>,
     pub(super) failing: BTreeSet<Metric>,
     pub(super) power_mw: u64,
+    /// Whether MIG is on; absent where it is not supported.
+    pub(super) mig: Option<bool>,
 }
 
 impl ScriptedGpu {
     pub(super) const fn new(uuid: &'static str) -> Self {
-        Self { uuid, lost: false, unsupported: BTreeSet::new(), failing: BTreeSet::new(), power_mw: 300_000 }
+        Self {
+            uuid,
+            lost: false,
+            unsupported: BTreeSet::new(),
+            failing: BTreeSet::new(),
+            power_mw: 300_000,
+            mig: None,
+        }
     }
 }
 
@@ -36,6 +47,7 @@ pub(super) struct World {
     pub(super) outage: Option<Outage>,
     pub(super) connects: u64,
     pub(super) calls: BTreeMap<Call, u64>,
+    pub(super) events: Vec<RawEvent>,
 }
 
 /// A driver whose world the test may change at any time.
@@ -123,35 +135,87 @@ impl GpuSource for Scripted {
         })
     }
 
-    fn describe(&mut self, fact: Fact, info: &mut GpuInfo) -> Result<(), CallError> {
-        self.ask_gpu(fact.call(), info.index, |gpu| {
-            match fact {
-                Fact::Name => info.name = Some(format!("model of {}", gpu.uuid)),
-                Fact::PciBusId => return Err(CallError::NotSupported),
-                Fact::MemoryTotal => info.memory_total_bytes = Some(80 << 30),
-                Fact::PowerLimit => info.power_limit_mw = Some(700_000),
-            }
-            Ok(())
+    fn describe(&mut self, fact: Fact, meter: &mut Meter, reading: &mut GpuReading) -> Result<(), CallError> {
+        let (call, index) = (call_of_fact(fact), reading.info.index);
+        let info = &mut reading.info;
+        meter.time(call, || {
+            self.ask_gpu(call, index, |gpu| {
+                match fact {
+                    Fact::Name => info.name = Some(format!("model of {}", gpu.uuid)),
+                    Fact::MemoryTotal => info.memory_total_bytes = Some(80 << 30),
+                    Fact::PowerLimit => info.power_limit_mw = Some(700_000),
+                    _ => return Err(CallError::NotSupported),
+                }
+                Ok(())
+            })
         })
     }
 
-    fn sample(&mut self, metric: Metric, reading: &mut GpuReading) -> Result<(), CallError> {
-        self.ask_gpu(metric.call(), reading.info.index, |gpu| {
-            if gpu.unsupported.contains(&metric) {
-                return Err(CallError::NotSupported);
-            }
-            if gpu.failing.contains(&metric) {
-                return Err(CallError::Other("an internal driver error occurred".to_owned()));
-            }
-            match metric {
-                Metric::Utilization => {
-                    (reading.utilization_percent, reading.memory_activity_percent) = (Some(97), Some(41));
+    fn sample(
+        &mut self,
+        metric: Metric,
+        meter: &mut Meter,
+        reading: &mut GpuReading,
+    ) -> Result<(), CallError> {
+        let (call, index) = (call_of(metric), reading.info.index);
+        meter.time(call, || {
+            self.ask_gpu(call, index, |gpu| {
+                if gpu.unsupported.contains(&metric) {
+                    return Err(CallError::NotSupported);
                 }
-                Metric::Memory => reading.memory_used_bytes = Some(40 << 30),
-                Metric::Power => reading.power_mw = Some(gpu.power_mw),
-                Metric::Temperature => reading.temperature_c = Some(61),
-            }
-            Ok(())
+                if gpu.failing.contains(&metric) {
+                    return Err(CallError::Other("an internal driver error occurred".to_owned()));
+                }
+                match metric {
+                    Metric::Utilization => {
+                        (reading.utilization_percent, reading.memory_activity_percent) = (Some(97), Some(41));
+                    }
+                    Metric::Memory => reading.memory_used_bytes = Some(40 << 30),
+                    Metric::Power => reading.power_mw = Some(gpu.power_mw),
+                    Metric::Temperature => reading.temperature_c = Some(61),
+                    Metric::Mig => {
+                        reading.mig = gpu.mig.map(|enabled| Mig { enabled, ..Mig::default() });
+                        return gpu.mig.map(|_| ()).ok_or(CallError::NotSupported);
+                    }
+                    _ => return Err(CallError::NotSupported),
+                }
+                Ok(())
+            })
         })
+    }
+
+    fn watch(&mut self, index: u32, meter: &mut Meter) -> Result<(), CallError> {
+        meter.time(Call::EventRegister, || self.ask_gpu(Call::EventRegister, index, |_| Ok(())))
+    }
+
+    fn events(&mut self, limit: usize, meter: &mut Meter) -> Result<Vec<RawEvent>, CallError> {
+        meter.time(Call::EventWait, || self.ask(Call::EventWait, |_| Ok(())))?;
+        let events = &mut self.world().events;
+        let count = events.len().min(limit);
+        Ok(events.drain(..count).collect())
+    }
+}
+
+/// The call that a metric is counted under here.
+pub(super) const fn call_of(metric: Metric) -> Call {
+    match metric {
+        Metric::Utilization => Call::UtilizationRates,
+        Metric::Memory => Call::MemoryInfo,
+        Metric::Power => Call::PowerUsage,
+        Metric::Temperature => Call::Temperature,
+        Metric::Mig => Call::MigMode,
+        Metric::ComputeProcesses => Call::ComputeProcesses,
+        Metric::GraphicsProcesses => Call::GraphicsProcesses,
+        _ => Call::FieldValues,
+    }
+}
+
+const fn call_of_fact(fact: Fact) -> Call {
+    match fact {
+        Fact::Name => Call::DeviceName,
+        Fact::PciBusId => Call::PciInfo,
+        Fact::MemoryTotal => Call::MemoryInfo,
+        Fact::PowerLimit => Call::EnforcedPowerLimit,
+        _ => Call::Architecture,
     }
 }

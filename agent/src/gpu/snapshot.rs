@@ -2,13 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use plimsoll_common::wire::{DriverInfo, GpuInfo, GpuState, SourceState};
+use plimsoll_common::wire::{DriverInfo, GpuInfo, SourceState};
 use tokio::time::Instant;
 
-use super::meter::CallCost;
+use super::{
+    event::GpuEvent,
+    governor::GovernorState,
+    meter::{CallCost, Latencies},
+    reading::{GpuReading, GpuStatus},
+};
 
 /// The state of the GPU source and of all GPUs at one tick.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GpuSnapshot {
     /// When the tick ended.
     pub taken: Instant,
@@ -24,6 +29,18 @@ pub struct GpuSnapshot {
     pub inventory: u64,
     /// The GPUs, by index.
     pub gpus: Vec<GpuReading>,
+    /// GPUs that were here within the last day and that the driver no longer lists, by UUID.
+    pub absent: Vec<AbsentGpu>,
+    /// The newest events, the oldest first; at most [`GpuSnapshot::MAX_EVENTS`].
+    pub events: Arc<[GpuEvent]>,
+    /// While NVML is released on request.
+    pub release: Option<Release>,
+    /// Why the agent has to be started anew to see GPUs again: the library that it loaded is not the driver's any more.
+    pub restart_needed: bool,
+    /// How the budget of driver calls is kept.
+    pub governor: GovernorState,
+    /// How long the calls of each kind took.
+    pub latencies: Latencies,
     /// Wall time spent in driver calls since the agent started.
     pub busy: Duration,
     /// Wall time that this tick spent in driver calls.
@@ -37,9 +54,12 @@ pub struct GpuSnapshot {
 }
 
 impl GpuSnapshot {
+    /// How many events are kept.
+    pub const MAX_EVENTS: usize = 64;
+
     /// A snapshot without GPUs and cost.
     #[must_use]
-    pub const fn empty(taken: Instant, source: SourceState, detail: Option<String>) -> Self {
+    pub fn empty(taken: Instant, source: SourceState, detail: Option<String>) -> Self {
         Self {
             taken,
             valid_until: None,
@@ -48,6 +68,12 @@ impl GpuSnapshot {
             driver: None,
             inventory: 0,
             gpus: Vec::new(),
+            absent: Vec::new(),
+            events: Arc::default(),
+            release: None,
+            restart_needed: false,
+            governor: GovernorState::default(),
+            latencies: Latencies::default(),
             busy: Duration::ZERO,
             tick_busy: Duration::ZERO,
             calls: 0,
@@ -57,7 +83,7 @@ impl GpuSnapshot {
     }
 
     /// What this snapshot is worth at `now`: itself while it is valid; afterwards (a call into the driver hangs) a failed
-    /// source whose GPUs no longer answer. Old values are never repeated as new ones.
+    /// source whose GPUs are stale. Old values are never repeated as new ones.
     #[must_use]
     pub fn as_of(self: Arc<Self>, now: Instant) -> Arc<Self> {
         match self.valid_until {
@@ -67,58 +93,42 @@ impl GpuSnapshot {
     }
 
     fn overdue(&self) -> Self {
-        let lost = |gpu: &GpuReading| GpuReading {
-            trouble: Some("the driver does not answer".to_owned()),
-            ..GpuReading::absent(gpu.info.clone(), GpuState::Lost)
-        };
         Self {
             source: SourceState::Failed,
-            detail: Some(
-                "a call into the NVIDIA driver does not return; look for stuck processes (state D) and XIDs in dmesg"
-                    .to_owned(),
-            ),
-            gpus: self.gpus.iter().map(lost).collect(),
+            detail: Some(match self.latencies.in_flight() {
+                Some(call) => format!(
+                    "a call into the NVIDIA driver does not return ({}); look for stuck processes (state D) and XIDs in \
+                     dmesg",
+                    call.as_str()
+                ),
+                None => "the thread that asks the NVIDIA driver gives no sign of life".to_owned(),
+            }),
+            gpus: self
+                .gpus
+                .iter()
+                .map(|gpu| gpu.without_values(GpuStatus::Stale, "the driver does not answer"))
+                .collect(),
             ..self.clone()
         }
     }
 }
 
-/// One GPU at one tick. What is absent was not told in this tick.
+/// A GPU that was here and that the driver no longer lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GpuReading {
-    /// Which GPU, and what does not change.
+pub struct AbsentGpu {
+    /// Which one.
     pub info: GpuInfo,
-    /// How it is seen.
-    pub state: GpuState,
-    /// Why it is not [`GpuState::Ok`].
-    pub trouble: Option<String>,
-    /// Share of the driver's last sample period in which a kernel ran, percent 0..=100.
-    pub utilization_percent: Option<u64>,
-    /// Share of the driver's last sample period in which device memory was read or written, percent 0..=100.
-    pub memory_activity_percent: Option<u64>,
-    /// Frame buffer in use, bytes, without what the driver reserves.
-    pub memory_used_bytes: Option<u64>,
-    /// Power draw, milliwatts.
-    pub power_mw: Option<u64>,
-    /// GPU temperature, °C.
-    pub temperature_c: Option<i64>,
+    /// When it was last listed.
+    pub last_seen: Instant,
 }
 
-impl GpuReading {
-    /// A reading that tells nothing but the state.
-    #[must_use]
-    pub const fn absent(info: GpuInfo, state: GpuState) -> Self {
-        Self {
-            info,
-            state,
-            trouble: None,
-            utilization_percent: None,
-            memory_activity_percent: None,
-            memory_used_bytes: None,
-            power_mw: None,
-            temperature_c: None,
-        }
-    }
+/// NVML is shut down and unloaded on request, so that a GPU can be reset, its MIG mode changed or the driver unloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Release {
+    /// Since when nothing of the driver is held.
+    pub since: Instant,
+    /// When the agent comes back by itself.
+    pub until: Instant,
 }
 
 #[cfg(test)]
@@ -135,8 +145,9 @@ mod tests {
             pci_bus_id: None,
             memory_total_bytes: None,
             power_limit_mw: None,
+            domain: None,
         };
-        let reading = GpuReading { power_mw: Some(300_000), ..GpuReading::absent(info, GpuState::Ok) };
+        let reading = GpuReading { power_mw: Some(300_000), ..GpuReading::absent(info, GpuStatus::Ok) };
         Arc::new(GpuSnapshot {
             gpus: vec![reading],
             valid_until: Some(now + Duration::from_secs(3)),
@@ -157,7 +168,7 @@ mod tests {
         let late = snapshot(now).as_of(now + Duration::from_secs(4));
         assert_eq!(late.source, SourceState::Failed);
         assert_eq!(late.taken, now);
-        assert_eq!(late.gpus[0].state, GpuState::Lost);
+        assert_eq!(late.gpus[0].state, GpuStatus::Stale);
         assert_eq!(late.gpus[0].power_mw, None);
         assert_eq!(late.gpus[0].info.name.as_deref(), Some("a GPU"));
     }

@@ -1,10 +1,14 @@
 //! The seam: what the sampler needs of a driver, so that a script can stand in for NVML.
 
-use plimsoll_common::{ids::GpuUuid, wire::GpuInfo};
+use std::time::Duration;
+
+use plimsoll_common::ids::GpuUuid;
 
 use super::{
+    event::GpuEventKind,
+    meter::Meter,
     plan::{Fact, Metric},
-    snapshot::GpuReading,
+    reading::GpuReading,
 };
 
 /// A driver that can be connected to.
@@ -27,11 +31,13 @@ pub trait GpuDriver {
 pub enum SessionEnd {
     /// The agent stops.
     Stopped,
+    /// The driver is given free for so long, or until it is taken back.
+    Released(Duration),
     /// The driver no longer serves us; connect again later.
     Down(Outage),
 }
 
-/// A connected driver. Each method is one call into the driver, so that the caller can count and time it.
+/// A connected driver. A method without a [`Meter`] is one call into the driver, so that the caller can count and time it.
 pub trait GpuSource {
     /// The driver's version, such as `580.95.05`.
     ///
@@ -63,17 +69,45 @@ pub trait GpuSource {
     /// As [`CallError`] says.
     fn uuid(&mut self, index: u32) -> Result<GpuUuid, CallError>;
 
-    /// Asks one fact about the GPU opened at `info.index` and writes it to `info`.
+    /// Asks one fact about the GPU opened at `reading.info.index` and writes it to `reading`. Counts each call that it
+    /// makes. [`Fact::Remotes`] asks one link at a time: there is more to ask while a link's remote end is absent.
     ///
     /// # Errors
-    /// As [`CallError`] says; `info` is unchanged then.
-    fn describe(&mut self, fact: Fact, info: &mut GpuInfo) -> Result<(), CallError>;
+    /// As [`CallError`] says; what was not told is unchanged then.
+    fn describe(&mut self, fact: Fact, meter: &mut Meter, reading: &mut GpuReading) -> Result<(), CallError>;
 
-    /// Asks one metric of the GPU opened at `reading.info.index` and writes it to `reading`.
+    /// Asks one metric of the GPU opened at `reading.info.index` and writes it to `reading`. Counts each call that it
+    /// makes. Fields that this GPU does not have are left absent and named in `reading.unsupported`.
     ///
     /// # Errors
-    /// As [`CallError`] says; `reading` is unchanged then.
-    fn sample(&mut self, metric: Metric, reading: &mut GpuReading) -> Result<(), CallError>;
+    /// As [`CallError`] says; values of the metric may be old then.
+    fn sample(
+        &mut self,
+        metric: Metric,
+        meter: &mut Meter,
+        reading: &mut GpuReading,
+    ) -> Result<(), CallError>;
+
+    /// Asks for events of the GPU opened at an index.
+    ///
+    /// # Errors
+    /// As [`CallError`] says.
+    fn watch(&mut self, index: u32, meter: &mut Meter) -> Result<(), CallError>;
+
+    /// The events that happened since the last time, at most `limit`, without waiting for any.
+    ///
+    /// # Errors
+    /// As [`CallError`] says.
+    fn events(&mut self, limit: usize, meter: &mut Meter) -> Result<Vec<RawEvent>, CallError>;
+}
+
+/// An event, before it is numbered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawEvent {
+    /// The GPU; absent where the driver's handle belongs to none that was seen.
+    pub uuid: Option<GpuUuid>,
+    /// What happened.
+    pub kind: GpuEventKind,
 }
 
 /// Why one call gave no value.

@@ -25,6 +25,10 @@ pub(super) fn watts(milliwatts: u64) -> f64 {
     milliwatts as f64 / 1e3
 }
 
+pub(super) fn joules(millijoules: u64) -> f64 {
+    millijoules as f64 / 1e3
+}
+
 fn round(value: f64, steps: f64) -> f64 {
     (value * steps).round() / steps
 }

@@ -1,25 +1,56 @@
 //! The agent's pages: JSON for programs, `/metrics` for Prometheus, `/` for people.
 
 mod engines;
+mod gpu_json;
 mod gpus;
 mod json;
 mod metrics;
+mod page;
+mod pods;
+mod release;
 mod status;
+mod stream;
+mod topology;
 
 use std::sync::{Arc, PoisonError};
 
-use axum::{Router, extract::State, response::Html, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    routing::{get, post},
+};
 use plimsoll_common::ids::{AgentEpoch, BootId, NodeName};
 use plimsoll_shell::http::{self, ApiError};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    config::Config, gpu::GpuSnapshot, own::OwnCost, reporter::SharedWindow, uplink::Uplink,
+    attribution::Attribution,
+    config::Config,
+    gpu::{GpuControl, GpuSnapshot},
+    own::OwnCost,
+    reporter::SharedWindow,
+    topology::Topology,
+    uplink::Uplink,
     window::EngineView,
 };
 
-const PATHS: &[&str] =
-    &["/", "/metrics", "/v1/gpus", "/v1/gpus/{uuid}", "/v1/engines", "/status", "/healthz", "/readyz"];
+use self::stream::Hub;
+pub use self::stream::run as run_stream;
+
+const PATHS: &[&str] = &[
+    "/",
+    "/metrics",
+    "/v1/gpus",
+    "/v1/gpus/{uuid}",
+    "/v1/topology",
+    "/v1/stream",
+    "/v1/gpu-source/release",
+    "/v1/gpu-source/resume",
+    "/v1/engines",
+    "/status",
+    "/healthz",
+    "/readyz",
+];
 
 /// What the pages show.
 #[derive(Debug, Clone)]
@@ -33,24 +64,32 @@ struct Sources {
     planner: Option<String>,
     report_interval: std::time::Duration,
     started: Instant,
-    window: SharedWindow,
-    gpus: watch::Receiver<Arc<GpuSnapshot>>,
-    uplink: Option<Uplink>,
-    costs: watch::Receiver<OwnCost>,
+    feeds: Feeds,
+    hub: Hub,
+    dcgm_names: bool,
+}
+
+/// The running parts of an agent that the pages look at.
+#[derive(Debug)]
+pub struct Feeds {
+    /// The window, for the engines and how the GPUs are connected.
+    pub window: SharedWindow,
+    /// What the GPU source saw.
+    pub gpus: watch::Receiver<Arc<GpuSnapshot>>,
+    /// Gives the driver free and takes it back.
+    pub control: GpuControl,
+    /// The way to the planner, where there is one.
+    pub uplink: Option<Uplink>,
+    /// What the agent costs.
+    pub costs: watch::Receiver<OwnCost>,
+    /// Whose the GPUs are.
+    pub attribution: watch::Receiver<Arc<Attribution>>,
 }
 
 impl Pages {
     /// Pages over the running parts of an agent.
     #[must_use]
-    pub fn new(
-        config: &Config,
-        boot: BootId,
-        epoch: AgentEpoch,
-        window: SharedWindow,
-        gpus: watch::Receiver<Arc<GpuSnapshot>>,
-        uplink: Option<Uplink>,
-        costs: watch::Receiver<OwnCost>,
-    ) -> Self {
+    pub fn new(config: &Config, boot: BootId, epoch: AgentEpoch, feeds: Feeds) -> Self {
         Self(Arc::new(Sources {
             node: config.node.clone(),
             boot,
@@ -58,58 +97,49 @@ impl Pages {
             planner: config.planner.as_ref().map(|planner| planner.address.clone()),
             report_interval: config.report_interval,
             started: Instant::now(),
-            window,
-            gpus,
-            uplink,
-            costs,
+            feeds,
+            hub: Hub::default(),
+            dcgm_names: config.dcgm_names,
         }))
     }
 
     fn gpus(&self, now: Instant) -> Arc<GpuSnapshot> {
-        Arc::clone(&self.0.gpus.borrow()).as_of(now)
+        Arc::clone(&self.0.feeds.gpus.borrow()).as_of(now)
+    }
+
+    fn topology(&self) -> Arc<Topology> {
+        self.0.feeds.window.lock().unwrap_or_else(PoisonError::into_inner).topology()
+    }
+
+    fn attribution(&self) -> Arc<Attribution> {
+        Arc::clone(&self.0.feeds.attribution.borrow())
     }
 
     fn engines(&self) -> Vec<EngineView> {
-        self.0.window.lock().unwrap_or_else(PoisonError::into_inner).views()
+        self.0.feeds.window.lock().unwrap_or_else(PoisonError::into_inner).views()
     }
 }
 
 /// All routes but the probes.
 pub fn router(pages: Pages) -> Router {
     Router::new()
-        .route("/", get(index))
+        .route("/", get(page::index))
         .route("/metrics", get(async |State(pages): State<Pages>| http::prometheus(metrics::page(&pages))))
         .route("/v1/gpus", get(gpus::list))
         .route("/v1/gpus/{uuid}", get(gpus::one))
+        .route("/v1/topology", get(topology::topology))
+        .route("/v1/gpu-source/release", post(release::release))
+        .route("/v1/gpu-source/resume", post(release::resume))
+        .route("/v1/stream", get(stream::stream))
         .route("/v1/engines", get(engines::list))
         .route("/status", get(status::status))
         .fallback(no_such_page)
+        .method_not_allowed_fallback(release::wrong_method)
         .with_state(pages)
 }
 
 async fn no_such_page() -> ApiError {
     http::no_such_page(PATHS)
-}
-
-async fn index(State(pages): State<Pages>) -> Html<String> {
-    let links: String = PATHS
-        .iter()
-        .filter(|path| !path.contains('{') && **path != "/")
-        .map(|path| format!("<li><a href=\"{path}\">{path}</a></li>"))
-        .collect();
-    let gpus = pages.gpus(Instant::now());
-    Html(format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Plimsoll agent</title>\
-         <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem}}</style>\
-         <h1>Plimsoll agent</h1><p>Node <b>{}</b>: {} GPUs, {} engines.</p><ul>{links}</ul></html>",
-        escape(pages.0.node.as_str()),
-        gpus.gpus.len(),
-        pages.engines().len(),
-    ))
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

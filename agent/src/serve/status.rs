@@ -1,31 +1,25 @@
 //! `/status`: how the agent itself is, what it costs, and what it had to drop.
 
-use std::sync::PoisonError;
+use std::{collections::BTreeMap, sync::PoisonError};
 
 use axum::{Json, extract::State};
-use plimsoll_common::wire::EngineState;
-use serde_json::{Value, json};
+use plimsoll_common::{units::Ratio, wire::EngineState};
+use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::{Pages, gpus, json::age_seconds, json::seconds};
-use crate::uplink::Uplink;
+use super::{Pages, gpus, json::age_seconds, json::seconds, pods};
+use crate::{
+    gpu::{GovernorState, GpuSnapshot},
+    uplink::Uplink,
+};
 
 pub(super) async fn status(State(pages): State<Pages>) -> Json<Value> {
     let now = Instant::now();
     let snapshot = pages.gpus(now);
     let engines = pages.engines();
-    let own = *pages.0.costs.borrow();
+    let own = *pages.0.feeds.costs.borrow();
+    let readers = pages.0.hub.totals();
     let in_state = |state| engines.iter().filter(|view| view.state == state).count();
-    let calls: Vec<_> = snapshot
-        .costs
-        .iter()
-        .map(|cost| {
-            json!({
-                "call": cost.call.as_str(), "calls": cost.calls, "failures": cost.failures,
-                "busy_seconds": seconds(cost.busy), "slowest_seconds": seconds(cost.slowest),
-            })
-        })
-        .collect();
     Json(json!({
         "node": pages.0.node,
         "version": env!("CARGO_PKG_VERSION"),
@@ -34,6 +28,7 @@ pub(super) async fn status(State(pages): State<Pages>) -> Json<Value> {
         "uptime_seconds": age_seconds(pages.0.started, now),
         "sources": {
             "gpu": gpus::source(&snapshot, now),
+            "attribution": pods::status(&pages.attribution(), now),
             "engines": {
                 "ready": in_state(EngineState::Ready),
                 "unreachable": in_state(EngineState::Unreachable),
@@ -49,15 +44,65 @@ pub(super) async fn status(State(pages): State<Pages>) -> Json<Value> {
                 "busy_seconds": seconds(snapshot.busy),
                 "last_tick_busy_seconds": seconds(snapshot.tick_busy),
                 "missed_ticks": snapshot.missed_ticks,
-                "by_call": calls,
+                "governor": governor(&snapshot.governor),
+                "by_call": by_call(&snapshot),
+            },
+            "stream": {
+                "readers": readers.subscribers,
+                "dropped_slow_readers": readers.dropped,
+                "refused_readers": readers.refused,
             },
         },
         "host": {
-            "cpu_utilization": own.host_cpu.map(plimsoll_common::units::Ratio::get),
+            "cpu_utilization": own.host_cpu.map(Ratio::get),
             "memory_used_bytes": own.host_memory_used_bytes,
         },
-        "planner": pages.0.uplink.as_ref().map(|uplink| planner(&pages, uplink, now)),
+        "planner": pages.0.feeds.uplink.as_ref().map(|uplink| planner(&pages, uplink, now)),
     }))
+}
+
+fn governor(governor: &GovernorState) -> Value {
+    let tiers: Map<_, _> = governor
+        .tiers
+        .iter()
+        .map(|tier| {
+            let cadence = json!({
+                "interval_seconds": seconds(tier.effective),
+                "configured_interval_seconds": seconds(tier.nominal),
+                "stretch": tier.stretch,
+            });
+            (tier.tier.as_str().to_owned(), cadence)
+        })
+        .collect();
+    json!({
+        "budget_seconds_per_second": seconds(governor.budget_average),
+        "budget_seconds_in_any_second": seconds(governor.budget_peak),
+        "busy_seconds_last_second": seconds(governor.busy_last_second),
+        "busy_seconds_last_ten_seconds": seconds(governor.busy_last_ten_seconds),
+        "tiers": tiers,
+        "deferred": governor.deferred,
+        "too_dear": governor.too_dear,
+        "reason": governor.reason,
+    })
+}
+
+/// What each kind of call cost, with percentiles of its duration; calls that were never made are left out.
+fn by_call(snapshot: &GpuSnapshot) -> Vec<Value> {
+    let mut percentiles = BTreeMap::new();
+    snapshot.latencies.each(|call, latency| {
+        let at = |q| Ratio::new(q).ok().and_then(|q| latency.quantile(q)).map(|value| value.0 as f64 / 1e6);
+        percentiles.insert(call, [at(0.5), at(0.95), at(0.99)]);
+    });
+    let made = snapshot.costs.iter().filter(|cost| cost.calls > 0);
+    made.map(|cost| {
+        let [p50, p95, p99] = percentiles.get(&cost.call).copied().unwrap_or_default();
+        json!({
+            "call": cost.call.as_str(), "calls": cost.calls, "failures": cost.failures,
+            "busy_seconds": seconds(cost.busy), "slowest_seconds": seconds(cost.slowest),
+            "p50_seconds": p50, "p95_seconds": p95, "p99_seconds": p99,
+        })
+    })
+    .collect()
 }
 
 fn planner(pages: &Pages, uplink: &Uplink, now: Instant) -> Value {

@@ -3,10 +3,13 @@
 use plimsoll_common::{
     histogram::BucketLayout,
     ids::Generation,
-    wire::{EngineInfo, HostInfo, Inventory, MAX_LAYOUTS},
+    wire::{EngineInfo, GpuInfo, HostInfo, Inventory, MAX_LAYOUTS},
 };
 
-use crate::gpu::GpuSnapshot;
+use crate::{
+    gpu::GpuSnapshot,
+    topology::{NvLinkDomain, Topology},
+};
 
 /// What stands on the node, as the planner was last told and as it is now.
 #[derive(Debug)]
@@ -36,12 +39,21 @@ impl Catalogue {
     }
 
     /// Takes the node as it is now; hands out an inventory when it differs from what was told.
-    pub(super) fn settle(&mut self, gpus: &GpuSnapshot, engines: Vec<EngineInfo>) -> Option<Inventory> {
+    pub(super) fn settle(
+        &mut self,
+        gpus: &GpuSnapshot,
+        topology: &Topology,
+        engines: Vec<EngineInfo>,
+    ) -> Option<Inventory> {
+        let told = |info: &GpuInfo| GpuInfo {
+            domain: topology.domain_of(&info.uuid).map(NvLinkDomain::to_wire),
+            ..info.clone()
+        };
         let now = Inventory {
             generation: self.told.generation,
             host: self.told.host.clone(),
             driver: gpus.driver.clone(),
-            gpus: gpus.gpus.iter().map(|gpu| gpu.info.clone()).collect(),
+            gpus: gpus.gpus.iter().map(|gpu| told(&gpu.info)).collect(),
             engines,
             layouts: self.layouts.iter().map(|layout| layout.edges().to_vec()).collect(),
         };

@@ -8,7 +8,7 @@ mod distribution;
 mod engine;
 mod gained;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use plimsoll_common::{
     ids::Seq,
@@ -25,6 +25,7 @@ use crate::{
     config::Endpoint,
     engines::EngineReading,
     gpu::{GpuReading, GpuSnapshot},
+    topology::{Topology, TopologyMemory},
 };
 
 /// A closed window, ready to be sent.
@@ -44,6 +45,7 @@ pub struct Window {
     seq: Seq,
     engines: Vec<EngineWindow>,
     catalogue: Catalogue,
+    topology: TopologyMemory,
 }
 
 impl Window {
@@ -56,6 +58,7 @@ impl Window {
             seq: Seq(0).next(),
             engines: endpoints.iter().map(|endpoint| EngineWindow::new(endpoint.clone(), now)).collect(),
             catalogue: Catalogue::new(host),
+            topology: TopologyMemory::default(),
         }
     }
 
@@ -74,7 +77,8 @@ impl Window {
             engine.close(row, now, &mut self.catalogue, &mut columns, &mut histograms);
         }
         let engines = self.engines.iter().map(EngineWindow::info).collect();
-        let inventory = self.catalogue.settle(gpus, engines);
+        self.topology.observe(now, &gpus.gpus);
+        let inventory = self.catalogue.settle(gpus, &self.topology.topology(), engines);
         let report = Report {
             seq: self.seq,
             first: None,
@@ -94,6 +98,12 @@ impl Window {
         Closed { inventory, report }
     }
 
+    /// How the GPUs are connected, as of the last window: what the pages show is what the planner was told.
+    #[must_use]
+    pub fn topology(&self) -> Arc<Topology> {
+        self.topology.topology()
+    }
+
     /// What the agent's own pages show of each engine.
     #[must_use]
     pub fn views(&self) -> Vec<EngineView> {
@@ -107,7 +117,7 @@ fn millis(duration: Duration) -> u64 {
 
 fn gpu_columns(gpus: &[GpuReading]) -> GpuColumns {
     GpuColumns {
-        state: gpus.iter().map(|gpu| Some(gpu.state.code())).collect(),
+        state: gpus.iter().map(|gpu| Some(gpu.state.wire().code())).collect(),
         utilization_percent: gpus.iter().map(|gpu| gpu.utilization_percent).collect(),
         memory_activity_percent: gpus.iter().map(|gpu| gpu.memory_activity_percent).collect(),
         memory_used_bytes: gpus.iter().map(|gpu| gpu.memory_used_bytes).collect(),

@@ -5,7 +5,7 @@ use plimsoll_common::{
     histogram::BucketLayout,
     ids::{EngineId, Generation, GpuUuid},
     units::Ratio,
-    wire::{EngineState, GpuInfo, GpuState, SourceState},
+    wire::{DomainKind, EngineState, GpuInfo, GpuState, SourceState},
 };
 use proptest::prelude::*;
 
@@ -13,6 +13,7 @@ use super::*;
 use crate::engines::{
     EngineDelta, EngineGauges, EngineIdentity, EngineUpdate, HistogramDelta, PageQuality, ScrapeError,
 };
+use crate::gpu::GpuStatus;
 
 fn endpoint(id: &str) -> Endpoint {
     Endpoint {
@@ -54,7 +55,7 @@ fn no_gpus() -> GpuSnapshot {
     GpuSnapshot::empty(Instant::now(), SourceState::Unsupported, None)
 }
 
-fn one_gpu(state: GpuState, power_mw: Option<u64>) -> GpuSnapshot {
+fn one_gpu(state: GpuStatus, power_mw: Option<u64>) -> GpuSnapshot {
     let info = GpuInfo {
         uuid: GpuUuid::parse("GPU-1").unwrap(),
         index: 0,
@@ -62,6 +63,7 @@ fn one_gpu(state: GpuState, power_mw: Option<u64>) -> GpuSnapshot {
         pci_bus_id: None,
         memory_total_bytes: None,
         power_limit_mw: None,
+        domain: None,
     };
     let gpus = vec![GpuReading { power_mw, ..GpuReading::absent(info, state) }];
     GpuSnapshot { gpus, ..GpuSnapshot::empty(Instant::now(), SourceState::Healthy, None) }
@@ -133,13 +135,30 @@ async fn the_inventory_is_told_once_and_on_change() {
     let mut window = window(0);
     assert_eq!(close(&mut window, &no_gpus()).inventory.unwrap().generation, Generation(1));
     assert_eq!(close(&mut window, &no_gpus()).inventory, None);
-    let appeared = close(&mut window, &one_gpu(GpuState::Ok, Some(71_000)));
+    let appeared = close(&mut window, &one_gpu(GpuStatus::Ok, Some(71_000)));
     assert_eq!(appeared.inventory.unwrap().generation, Generation(2));
     assert_eq!(appeared.report.gpus.power_mw.get(0), Some(71_000));
-    let lost = close(&mut window, &one_gpu(GpuState::Lost, None));
+    let lost = close(&mut window, &one_gpu(GpuStatus::Lost, None));
     assert_eq!(lost.inventory, None, "a lost GPU is still the same GPU");
     assert_eq!(lost.report.gpus.state.get(0), Some(GpuState::Lost.code()));
     assert_eq!(lost.report.gpus.power_mw.get(0), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_inventory_tells_nvlink_domains_once_they_are_known() {
+    let mut window = window(0);
+    let told = |closed: Closed| closed.inventory.map(|inventory| inventory.gpus[0].domain.clone());
+    assert_eq!(told(close(&mut window, &one_gpu(GpuStatus::Ok, None))), Some(None), "not known is not none");
+    let mut snapshot = one_gpu(GpuStatus::Ok, None);
+    snapshot.gpus[0].unsupported.extend(["mig", "fabric", "links"]);
+    let domain = told(close(&mut window, &snapshot)).unwrap().unwrap();
+    assert_eq!((domain.kind, domain.id.as_str(), domain.degraded), (DomainKind::None, "gpu:GPU-1", false));
+    assert_eq!(window.topology().domains[0].id, "gpu:GPU-1", "the pages show what the planner was told");
+    assert_eq!(
+        told(close(&mut window, &one_gpu(GpuStatus::Lost, None))),
+        None,
+        "a lost GPU keeps its domain"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! HTTP serving, probes, and errors that say what to do.
 
+use std::net::SocketAddr;
+
 use axum::{
     Json, Router,
     http::{StatusCode, header},
@@ -12,12 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ready::Readiness;
 
-/// Serves until cancelled; requests under way are finished first.
+/// Serves until cancelled; requests under way are finished first. Handlers may ask for the peer's address
+/// (`ConnectInfo<SocketAddr>`).
 ///
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, router: Router, cancel: CancellationToken) -> anyhow::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(cancel.cancelled_owned()).await?;
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(cancel.cancelled_owned()).await?;
     Ok(())
 }
 

@@ -121,7 +121,20 @@ impl Family<'_> {
         let _ = write!(text, "# HELP {} ", self.name);
         escape(text, self.help, false);
         let _ = writeln!(text, "\n# TYPE {} {}", self.name, self.metric_type.as_str());
+        if let Some(unit) = unit_of(self.name) {
+            let _ = writeln!(text, "# UNIT {} {unit}", self.name);
+        }
     }
+}
+
+/// The unit at the end of a name of ours; `None` where it counts things. Readers of text format 0.0.4 take the UNIT line
+/// for a comment, readers of OpenMetrics for what it is.
+fn unit_of(name: &str) -> Option<&'static str> {
+    const UNITS: &[&str] =
+        &["seconds", "bytes", "bytes_per_second", "joules", "watts", "celsius", "hertz", "ratio", "tokens"];
+    let name = name.strip_suffix("_total").unwrap_or(name);
+    let ends = |unit: &&&str| name.strip_suffix(**unit).is_some_and(|rest| rest.ends_with('_'));
+    UNITS.iter().find(ends).copied()
 }
 
 fn escape(text: &mut String, value: &str, quotes: bool) {
@@ -192,9 +205,17 @@ mod tests {
         power.sample(&[("gpu", "GPU-1"), ("name", "a \"b\" \\ c\nd")], 71.5);
         power.sample(&[], f64::INFINITY);
         page.counter("reports_total", "Reports.", &[], 3u64);
-        let want = "# HELP gpu_power_watts Power draw.\n# TYPE gpu_power_watts gauge\n\
+        let want = "# HELP gpu_power_watts Power draw.\n# TYPE gpu_power_watts gauge\n# UNIT gpu_power_watts watts\n\
                     gpu_power_watts{gpu=\"GPU-1\",name=\"a \\\"b\\\" \\\\ c\\nd\"} 71.5\ngpu_power_watts +Inf\n\
                     # HELP reports_total Reports.\n# TYPE reports_total counter\nreports_total 3\n";
         assert_eq!(page.finish(), want);
+    }
+
+    #[test]
+    fn a_unit_is_the_end_of_a_name() {
+        assert_eq!(unit_of("plimsoll_gpu_energy_joules_total"), Some("joules"));
+        assert_eq!(unit_of("plimsoll_gpu_pcie_transmit_bytes_per_second"), Some("bytes_per_second"));
+        assert_eq!(unit_of("plimsoll_agent_reports_sent_total"), None);
+        assert_eq!(unit_of("seconds"), None);
     }
 }

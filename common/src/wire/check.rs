@@ -36,6 +36,9 @@ impl Limits for Inventory {
         for edges in &self.layouts {
             at_most("bucket edges in a layout", edges.len(), MAX_BUCKET_EDGES)?;
         }
+        for domain in self.gpus.iter().filter_map(|gpu| gpu.domain.as_ref()) {
+            at_most("bytes in an NVLink domain's name", domain.id.len(), MAX_TEXT_BYTES)?;
+        }
         for engine in &self.engines {
             at_most("GPUs of an engine", engine.gpus.len(), MAX_GPUS)?;
             at_most("bytes in an engine's URL", engine.url.len(), MAX_TEXT_BYTES)?;

@@ -76,6 +76,62 @@ pub struct GpuInfo {
     /// Enforced power limit, milliwatts.
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
     pub power_limit_mw: Option<u64>,
+    /// The GPUs it reaches by NVLink; absent where the agent does not know, which is not the same as none.
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<NvLinkDomain>,
+}
+
+/// The set of GPUs that a GPU reaches by NVLink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NvLinkDomain {
+    /// How they are connected.
+    #[serde(rename = "k", default)]
+    pub kind: DomainKind,
+    /// Its name: unique in the cluster where [`DomainKind::spans_nodes`], unique on the node otherwise. GPUs of one domain
+    /// tell the same name.
+    #[serde(rename = "i")]
+    pub id: String,
+    /// Whether something keeps it from working as wired: links down, fabric registration unfinished or failed.
+    #[serde(rename = "x", default, skip_serializing_if = "std::ops::Not::not")]
+    pub degraded: bool,
+}
+
+/// How the GPUs of an NVLink domain are connected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DomainKind {
+    /// NVSwitches beyond the node: the GPUs of several nodes (one partition of an NVL72 rack, say).
+    MultiNode,
+    /// The NVSwitches of one node.
+    NodeSwitch,
+    /// Links from GPU to GPU without a switch.
+    Bridge,
+    /// No NVLink that can be used: the GPU is alone.
+    None,
+    /// A kind that this release does not know.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+impl DomainKind {
+    /// The name in JSON and labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MultiNode => "multi_node",
+            Self::NodeSwitch => "node_switch",
+            Self::Bridge => "bridge",
+            Self::None => "none",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether GPUs of other nodes may be in the domain.
+    #[must_use]
+    pub const fn spans_nodes(self) -> bool {
+        matches!(self, Self::MultiNode)
+    }
 }
 
 /// One engine: what its page and the agent's configuration tell together.

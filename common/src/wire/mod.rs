@@ -22,7 +22,7 @@ pub use frame::{
     Message, MessageKind, WIRE_VERSION,
 };
 pub use hello::{Ack, Hello, Request};
-pub use inventory::{DriverInfo, EngineInfo, GpuInfo, HostInfo, Inventory};
+pub use inventory::{DomainKind, DriverInfo, EngineInfo, GpuInfo, HostInfo, Inventory, NvLinkDomain};
 pub use report::{
     AgentCost, EngineColumns, EngineState, GpuColumns, GpuState, HistogramColumns, HistogramEntry, Report,
     SourceState,

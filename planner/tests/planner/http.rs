@@ -33,6 +33,7 @@ async fn the_api_shows_the_fleet() {
     let gpu = planner.json("/api/v1/gpus/GPU-1").await;
     assert_eq!(gpu["gpu"]["node"], "node-1");
     assert_eq!(gpu["gpu"]["engines"][0], "vllm:8000");
+    assert_eq!(gpu["gpu"]["nvlink_domain"]["kind"], "node_switch");
     assert_eq!(planner.json("/api/v1/gpus?node=other").await["gpus"], serde_json::json!([]));
     let engines = planner.json("/api/v1/engines?model=org/model").await;
     assert_eq!(engines["engines"][0]["running_requests"], 4);

@@ -8,8 +8,8 @@ use plimsoll_common::{
     engine::{DistributionKind, Role},
     ids::{AgentEpoch, BootId, EngineId, Generation, GpuUuid, ModelName, NodeName, PoolName, Seq},
     wire::{
-        ALPN, Ack, EngineInfo, FrameDecoder, FrameEncoder, GpuInfo, Hello, HistogramEntry, Inventory,
-        Message, Report,
+        ALPN, Ack, DomainKind, EngineInfo, FrameDecoder, FrameEncoder, GpuInfo, Hello, HistogramEntry,
+        Inventory, Message, NvLinkDomain, Report,
     },
 };
 use plimsoll_planner::{
@@ -230,6 +230,11 @@ pub(crate) fn inventory(generation: u32) -> Message {
             pci_bus_id: None,
             memory_total_bytes: Some(80 << 30),
             power_limit_mw: Some(700_000),
+            domain: Some(NvLinkDomain {
+                kind: DomainKind::NodeSwitch,
+                id: "nvswitch".to_owned(),
+                degraded: false,
+            }),
         }],
         engines: vec![EngineInfo {
             id: EngineId::parse("vllm:8000").unwrap(),

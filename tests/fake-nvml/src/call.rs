@@ -4,13 +4,13 @@ use std::ffi::c_uint;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::abi::{Code, Device, Outcome};
-use crate::session::{self, Gpu, Session};
+use crate::session::{self, Gpu, Session, Target};
 
 /// Runs the body of a call that needs an initialised library.
 pub(crate) fn library_call(name: &str, body: impl FnOnce(&Session) -> Outcome) -> Code {
     guard(|| {
         let session = session::current()?;
-        session.begin_call(name, None);
+        session.begin_call(name, None)?;
         body(&session)
     })
 }
@@ -19,9 +19,17 @@ pub(crate) fn library_call(name: &str, body: impl FnOnce(&Session) -> Outcome) -
 pub(crate) fn device_call(name: &str, device: Device, body: impl FnOnce(&Gpu<'_>) -> Outcome) -> Code {
     guard(|| {
         let session = session::current()?;
-        let gpu = session.gpu(device);
-        session.begin_call(name, gpu.as_ref().ok().map(Gpu::index));
-        body(&gpu?)
+        session.begin_call(name, session.board_of(device))?;
+        body(&session.gpu(device)?)
+    })
+}
+
+/// Runs the body of a call about a GPU or a MIG device.
+pub(crate) fn instance_call(name: &str, device: Device, body: impl FnOnce(&Target<'_>) -> Outcome) -> Code {
+    guard(|| {
+        let session = session::current()?;
+        session.begin_call(name, session.board_of(device))?;
+        body(&session.target(device)?)
     })
 }
 
@@ -36,7 +44,7 @@ pub(crate) fn whole(value: f64) -> c_uint {
 }
 
 /// Defines exported functions. `library` functions get the session, `device` functions take a device handle first and get
-/// the GPU it stands for; the body yields an `Outcome`.
+/// the GPU it stands for, `instance` functions take the handle of a GPU or of a MIG device; the body yields an `Outcome`.
 macro_rules! exports {
     ($($(#[$doc:meta])* $kind:ident fn $name:ident($me:ident $(, $arg:ident: $type:ty)* $(,)?) $body:block)*) => {
         $($crate::call::exports!(@$kind ($(#[$doc])*) $name $me ($($arg: $type),*) $body);)*
@@ -53,6 +61,13 @@ macro_rules! exports {
         #[unsafe(no_mangle)]
         extern "C" fn $name(device: $crate::abi::Device, $($arg: $type),*) -> $crate::abi::Code {
             $crate::call::device_call(stringify!($name), device, |$me| $body)
+        }
+    };
+    (@instance ($($doc:tt)*) $name:ident $me:ident ($($arg:ident: $type:ty),*) $body:block) => {
+        $($doc)*
+        #[unsafe(no_mangle)]
+        extern "C" fn $name(device: $crate::abi::Device, $($arg: $type),*) -> $crate::abi::Code {
+            $crate::call::instance_call(stringify!($name), device, |$me| $body)
         }
     };
 }

@@ -19,11 +19,21 @@ use crate::scenario::splitmix;
 /// ```
 #[must_use]
 pub fn gpu_uuid(node: &str, scenario: &str, index: usize) -> String {
-    let text = identity_text(node, scenario, index);
-    let high = (hash(&text) & !0xf000) | 0x8000;
+    format!("GPU-{}", uuid(&identity_text(node, scenario, index)))
+}
+
+/// The UUID of a MIG device: `MIG-` and 36 characters, from those of its GPU and the ids of its instances. The same instance
+/// thus has the same UUID whenever it exists.
+#[must_use]
+pub fn mig_uuid(gpu_uuid: &str, gpu_instance: u32, compute_instance: u32) -> String {
+    format!("MIG-{}", uuid(&format!("{gpu_uuid}\0{gpu_instance}\0{compute_instance}")))
+}
+
+fn uuid(text: &str) -> String {
+    let high = (hash(text) & !0xf000) | 0x8000;
     let low = (hash(&format!("{text}\0low")) & !(0b11 << 62)) | (0b10 << 62);
     format!(
-        "GPU-{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
         high >> 32,
         (high >> 16) & 0xffff,
         high & 0xffff,

@@ -34,7 +34,8 @@ pub use counters::{Counter, Counts, Rates};
 pub use limits::{Freshness, Ledger, Limits};
 pub use observation::{
     DistributionKey, EngineGauges, EngineIdentity, EngineReading, EngineState, GpuIdentity, GpuReading,
-    GpuState, HostReading, Machine, NodeInventory, Observation, Part, PoolKey, Samples, Source, SourceHealth,
+    GpuState, HostReading, Machine, NodeInventory, NvLinkDomain, Observation, Part, PoolKey, Samples, Source,
+    SourceHealth,
 };
 pub use series::DistributionTotal;
 pub use snapshot::{

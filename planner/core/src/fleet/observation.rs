@@ -106,6 +106,19 @@ pub struct GpuIdentity {
     pub memory_total_bytes: Option<u64>,
     /// Enforced power limit.
     pub power_limit_watts: Option<f64>,
+    /// Which GPUs it reaches by NVLink; absent where its agent does not tell.
+    pub nvlink_domain: Option<NvLinkDomain>,
+}
+
+/// The NVLink domain of a GPU: GPUs that tell the same id are in the same domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NvLinkDomain {
+    /// How its GPUs are connected, as text: new kinds pass through.
+    pub kind: &'static str,
+    /// Its name: unique in the fleet where the domain spans nodes, unique on the node otherwise.
+    pub id: String,
+    /// Whether something keeps it from working as wired.
+    pub degraded: bool,
 }
 
 /// What does not change about an engine.

@@ -46,6 +46,7 @@ pub(crate) fn inventory(engines: &[(&str, Option<&str>)]) -> Arc<NodeInventory> 
                     pci_bus_id: None,
                     memory_total_bytes: Some(80 << 30),
                     power_limit_watts: Some(700.0),
+                    nvlink_domain: None,
                 })
             })
             .collect(),

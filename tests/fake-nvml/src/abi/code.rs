@@ -15,6 +15,12 @@ macro_rules! codes {
         impl Code {
             $(#[doc = $text] pub const $name: Self = Self($value);)*
 
+            /// The code with this name, such as `GPU_IS_LOST`.
+            pub(crate) fn named(name: &str) -> Option<Self> {
+                const NAMES: &[(c_uint, &str)] = &[$(($value, stringify!($name))),*];
+                NAMES.iter().find(|(_, known)| *known == name).map(|(value, _)| Self(*value))
+            }
+
             /// The text for people; that of `UNKNOWN` for a code that is not known.
             #[must_use]
             pub fn text(self) -> &'static CStr {

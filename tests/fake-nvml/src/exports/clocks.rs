@@ -47,7 +47,8 @@ exports! {
         let totals = gpu.totals();
         let seconds = match policy {
             0 => totals.power_capped_s,
-            1..=5 | 10 | 11 => 0.0,
+            1 => totals.software_thermal_s + totals.hardware_thermal_s,
+            2..=5 | 10 | 11 => 0.0,
             _ => return Err(Code::INVALID_ARGUMENT),
         };
         let ns = |seconds: f64| (seconds * 1e9) as c_ulonglong;

@@ -22,7 +22,8 @@ exports! {
         if types & !SUPPORTED != 0 {
             return Err(Code::NOT_SUPPORTED);
         }
-        gpu.session().events.register(set, gpu.index(), types)
+        let session = gpu.session();
+        session.events.register(set, gpu.board(), types, session.machine.next_event())
     }
 }
 
@@ -39,8 +40,7 @@ extern "C" fn nvmlEventSetWait(set: EventSet, data: Out<EventData>, timeout_ms: 
 fn wait(name: &str, set: EventSet, data: Out<EventData>, timeout_ms: c_uint) -> Code {
     guard(|| {
         let session = session::current()?;
-        session.begin_call(name, None);
-        data.required()?;
-        Err(session.events.wait(set, Duration::from_millis(timeout_ms.into())))
+        session.begin_call(name, None)?;
+        data.required()?.set(session.wait_for_event(set, Duration::from_millis(timeout_ms.into()))?)
     })
 }

@@ -20,19 +20,19 @@ exports! {
             cluster_uuid: cluster_uuid_bytes(&fabric.cluster_uuid).unwrap_or_default(),
             status: Code::SUCCESS.0,
             clique_id: fabric.clique_id,
-            state: state(fabric),
+            state: state(&fabric),
         })
     }
     // The caller says by the version which layout it has room for, and nothing beyond that layout is touched.
     device fn nvmlDeviceGetGpuFabricInfoV(gpu, info: Out<FabricInfoV2>) {
         let version = info.version()?;
-        if version != V2 && !(version == V3 && gpu.session().scenario.driver.release() >= V3_SINCE) {
+        if version != V2 && !(version == V3 && gpu.session().driver.release() >= V3_SINCE) {
             return Err(Code::ARGUMENT_VERSION_MISMATCH);
         }
         let fabric = fabric(gpu)?;
         let cluster_uuid = cluster_uuid_bytes(&fabric.cluster_uuid).unwrap_or_default();
         let (status, clique_id, state, health_mask) =
-            (Code::SUCCESS.0, fabric.clique_id, state(fabric), fabric.health_mask);
+            (Code::SUCCESS.0, fabric.clique_id, state(&fabric), fabric.health_mask);
         if version == V2 {
             return info.set(FabricInfoV2 { version, cluster_uuid, status, clique_id, state, health_mask });
         }
@@ -76,9 +76,8 @@ exports! {
     }
 }
 
-fn fabric<'a>(gpu: &Gpu<'a>) -> Result<&'a Fabric, Code> {
-    let fabric = gpu.session().scenario.fabric.as_ref().filter(|_| gpu.is_hopper_or_newer());
-    fabric.ok_or(Code::NOT_SUPPORTED)
+fn fabric(gpu: &Gpu<'_>) -> Result<Fabric, Code> {
+    gpu.session().machine.fabric().filter(|_| gpu.is_hopper_or_newer()).ok_or(Code::NOT_SUPPORTED)
 }
 
 fn state(fabric: &Fabric) -> u8 {

@@ -2,10 +2,11 @@
 
 use std::ffi::{c_int, c_longlong, c_uint, c_ulonglong};
 
-use super::nvlink::existing;
+use super::nvlink::{NVLINK_5, errors, existing, is_up};
 use crate::abi::{Code, FieldValue, Out, Outcome, Value};
 use crate::call::{exports, whole};
 use crate::clock;
+use crate::control::LinkError;
 use crate::session::Gpu;
 
 /// More than any client has a use for.
@@ -14,6 +15,9 @@ const MAX_FIELDS: c_int = 4096;
 const FIELD_END: c_uint = 310;
 /// The scope that asks for the sum over all links.
 const ALL_LINKS: c_uint = u32::MAX;
+/// Scopes of power: the GPU, and the module of GPU and processor, which is metered on coherent platforms only.
+const WHOLE_GPU: c_uint = 0;
+const MODULE: c_uint = 1;
 /// From this release on, CUDA 13.0 update 1, the fields from 251 on are numbered anew.
 const RENUMBERED_SINCE: (u32, u32) = (580, 82);
 
@@ -56,32 +60,38 @@ fn read_all(gpu: &Gpu<'_>, count: c_int, fields: Out<FieldValue>) -> Outcome {
 
 /// One field, by the group it belongs to.
 fn read(gpu: &Gpu<'_>, field: c_uint, scope: c_uint) -> Result<Tagged, Code> {
-    let renumbered = gpu.session().scenario.driver.release() >= RENUMBERED_SINCE;
+    let renumbered = gpu.session().driver.release() >= RENUMBERED_SINCE;
     match field {
         1..=6 | 142..=145 => ecc(gpu, field),
+        29..=31 => retired(gpu, field),
         74..=81 => violation(gpu, field),
+        82 if gpu.device().temperature.memory_above.is_none() => Err(Code::NOT_SUPPORTED),
         82 => Ok(Tagged::Unsigned(whole(gpu.readings().memory_temperature_c))),
         83 | 191 => Ok(Tagged::Long((gpu.totals().energy_j * 1e3) as c_ulonglong)),
         84..=91 | 132..=141 | 146 | 147 | 160..=166 | 202 | 204 | 206..=215 => nvlink(gpu, field, scope),
         94 | 95 | 169 | 173..=183 => Ok(Tagged::Unsigned(0)),
         170 => Ok(Tagged::Unsigned(c2c_links(gpu))),
         171 | 172 if scope < c2c_links(gpu) => Ok(Tagged::Unsigned(if field == 171 { 1 } else { 44_712 })),
-        185..=190 | 192 => power(gpu, field),
+        185..=190 | 192 if scope == WHOLE_GPU || (scope == MODULE && gpu.spec().own_numa_node.is_some()) => {
+            power(gpu, field)
+        }
         193..=196 => thermal_limit(gpu, field),
         197 => Ok(Tagged::Long(gpu.totals().pcie_tx_bytes as c_ulonglong)),
         198 => Ok(Tagged::Long(gpu.totals().pcie_rx_bytes as c_ulonglong)),
-        // No reset is due, no drain, no recovery action.
-        226 | 227 | 230 => Ok(Tagged::Unsigned(0)),
-        // Time under thermal slowdown or power brake, nanoseconds: a scenario's boards know neither.
-        251..=253 if !renumbered => Ok(Tagged::Long(0)),
-        269..=271 if renumbered => Ok(Tagged::Long(0)),
+        // A reset is due where the recovery action says so, or a drain with it.
+        226 => Ok(Tagged::Unsigned(gpu.state(|board| board.recovery == 1).into())),
+        227 => Ok(Tagged::Unsigned(gpu.state(|board| board.recovery == 4).into())),
+        230 => Ok(Tagged::Unsigned(gpu.state(|board| board.recovery))),
+        251..=253 if !renumbered => slowdown(gpu, field - 251),
+        269..=271 if renumbered => slowdown(gpu, field - 269),
         1..FIELD_END => Err(Code::NOT_SUPPORTED),
         _ => Err(Code::INVALID_ARGUMENT),
     }
 }
 
 fn ecc(gpu: &Gpu<'_>, field: c_uint) -> Result<Tagged, Code> {
-    let counts = gpu.spec().ecc;
+    let counts = gpu.ecc();
+    let rows = gpu.state(|board| board.rows);
     let on = c_uint::from(gpu.device().ecc);
     Ok(match field {
         1 | 2 => Tagged::Unsigned(on),
@@ -89,15 +99,45 @@ fn ecc(gpu: &Gpu<'_>, field: c_uint) -> Result<Tagged, Code> {
         4 => Tagged::Long(counts.uncorrected_volatile),
         5 => Tagged::Long(counts.corrected_aggregate),
         6 => Tagged::Long(counts.uncorrected_aggregate),
-        // Remapped rows.
-        _ => Tagged::Unsigned(0),
+        142 => Tagged::Unsigned(rows.corrected),
+        143 => Tagged::Unsigned(rows.uncorrected),
+        144 => Tagged::Unsigned(rows.pending.into()),
+        _ => Tagged::Unsigned(rows.failed.into()),
     })
 }
 
 /// Time spent below the wanted clocks, nanoseconds.
 fn violation(gpu: &Gpu<'_>, field: c_uint) -> Result<Tagged, Code> {
-    let seconds = if field == 74 { gpu.totals().power_capped_s } else { 0.0 };
-    Ok(Tagged::Long((seconds * 1e9) as c_ulonglong))
+    let totals = gpu.totals();
+    Ok(nanoseconds(match field {
+        74 => totals.power_capped_s,
+        75 => totals.software_thermal_s + totals.hardware_thermal_s,
+        _ => 0.0,
+    }))
+}
+
+/// Time slowed down: by the driver because of heat, by the board because of heat, by the power brake.
+fn slowdown(gpu: &Gpu<'_>, which: c_uint) -> Result<Tagged, Code> {
+    let totals = gpu.totals();
+    Ok(nanoseconds(match which {
+        0 => totals.software_thermal_s,
+        1 => totals.hardware_thermal_s,
+        _ => totals.power_brake_s,
+    }))
+}
+
+fn nanoseconds(seconds: f64) -> Tagged {
+    Tagged::Long((seconds * 1e9) as c_ulonglong)
+}
+
+/// Pages retired for single-bit errors, for a double-bit error, and whether one waits for a reset.
+fn retired(gpu: &Gpu<'_>, field: c_uint) -> Result<Tagged, Code> {
+    let pages = gpu.state(|board| board.pages).ok_or(Code::NOT_SUPPORTED)?;
+    Ok(Tagged::Unsigned(match field {
+        29 => pages.single_bit,
+        30 => pages.double_bit,
+        _ => pages.pending.into(),
+    }))
 }
 
 /// Power and its limits, milliwatts. Average is that of the last second.
@@ -155,14 +195,19 @@ fn nvlink(gpu: &Gpu<'_>, field: c_uint, scope: c_uint) -> Result<Tagged, Code> {
         141 => count(totals.nvlink_rx_bytes * 17.0 / 16.0, 1024.0),
         146 => per_link().map(|_| Tagged::Unsigned(scope)),
         160 => Ok(Tagged::Long(0)),
-        161..=163 => per_link().map(|_| Tagged::Long(0)),
+        161..=163 if nvlink.version >= NVLINK_5 => Err(Code::NOT_SUPPORTED),
+        161 => per_link().map(|_| Tagged::Long(errors(gpu, scope, LinkError::Replay))),
+        162 => per_link().map(|_| Tagged::Long(errors(gpu, scope, LinkError::Recovery))),
+        163 => per_link().map(|_| Tagged::Long(errors(gpu, scope, LinkError::Crc))),
         164 => per_link().map(|_| Tagged::Unsigned(nvlink.speed_mbps)),
-        165 => per_link().map(|_| Tagged::Unsigned(1)),
+        165 => per_link().map(|_| Tagged::Unsigned(is_up(gpu, scope).into())),
         166 => per_link().map(|_| Tagged::Unsigned(nvlink.version)),
         // Packet counters came with NVLink 5.
-        _ if nvlink.version < 7 => Err(Code::NOT_SUPPORTED),
+        _ if nvlink.version < NVLINK_5 => Err(Code::NOT_SUPPORTED),
         202 => count(totals.nvlink_tx_bytes * 17.0 / 16.0, 1.0),
         204 => count(totals.nvlink_rx_bytes * 17.0 / 16.0, 1.0),
+        // Successful ones, and all.
+        213 | 215 => per_link().map(|_| Tagged::Long(errors(gpu, scope, LinkError::Recovery))),
         _ => per_link().map(|_| Tagged::Long(0)),
     }
 }

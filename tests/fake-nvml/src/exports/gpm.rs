@@ -5,6 +5,7 @@ use std::ptr::null;
 
 use crate::abi::{Code, GpmMetric, GpmMetricsHead, GpmSample, GpmSupport, Out, Outcome};
 use crate::call::exports;
+use crate::machine::MigDevice;
 use crate::session::{GpmRecord, Gpu, Session};
 use crate::state::{MIB, Totals};
 
@@ -31,16 +32,22 @@ exports! {
         out.set(session.gpm.allocate()?)
     }
     library fn nvmlGpmSampleFree(session, sample: GpmSample) { session.gpm.free(sample) }
-    device fn nvmlGpmSampleGet(gpu, sample: GpmSample) { fill(gpu, sample) }
-    device fn nvmlGpmMigSampleGet(_gpu, _instance: c_uint, _sample: GpmSample) { Err(Code::NOT_SUPPORTED) }
+    device fn nvmlGpmSampleGet(gpu, sample: GpmSample) { fill(gpu, sample, None) }
+    device fn nvmlGpmMigSampleGet(gpu, instance: c_uint, sample: GpmSample) {
+        let exists = |mig: &MigDevice| mig.gpu_instance == instance;
+        if !gpu.state(|board| board.mig.devices.iter().any(exists)) {
+            return Err(Code::NOT_FOUND);
+        }
+        fill(gpu, sample, Some(instance))
+    }
     library fn nvmlGpmMetricsGet(session, request: Out<GpmMetricsHead>) { evaluate(session, request) }
 }
 
-fn fill(gpu: &Gpu<'_>, sample: GpmSample) -> Outcome {
+fn fill(gpu: &Gpu<'_>, sample: GpmSample, instance: Option<c_uint>) -> Outcome {
     if !gpu.is_hopper_or_newer() {
         return Err(Code::NOT_SUPPORTED);
     }
-    gpu.session().gpm.fill(sample, GpmRecord { gpu: gpu.index(), totals: gpu.totals() })
+    gpu.session().gpm.fill(sample, GpmRecord { gpu: gpu.board(), instance, totals: gpu.totals() })
 }
 
 fn evaluate(session: &Session, request: Out<GpmMetricsHead>) -> Outcome {
@@ -50,7 +57,8 @@ fn evaluate(session: &Session, request: Out<GpmMetricsHead>) -> Outcome {
         return Err(Code::INVALID_ARGUMENT);
     }
     let (earlier, later) = (session.gpm.record(head.earlier)?, session.gpm.record(head.later)?);
-    if earlier.gpu != later.gpu || later.totals.elapsed_s < earlier.totals.elapsed_s {
+    let same = (earlier.gpu, earlier.instance) == (later.gpu, later.instance);
+    if !same || later.totals.elapsed_s < earlier.totals.elapsed_s {
         return Err(Code::INVALID_ARGUMENT);
     }
     let metrics: Out<GpmMetric> = request.at_offset(size_of::<GpmMetricsHead>());

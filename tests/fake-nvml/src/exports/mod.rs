@@ -14,6 +14,7 @@ mod nvlink;
 mod pcie;
 mod placement;
 mod power;
+mod private;
 mod processes;
 mod samples;
 mod system;

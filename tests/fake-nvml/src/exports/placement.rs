@@ -4,7 +4,7 @@ use std::ffi::{c_uint, c_ulong};
 
 use crate::abi::{Code, Device, Out, Outcome};
 use crate::call::exports;
-use crate::scenario::cpu_words;
+use crate::scenario::{cpu_words, pci_address};
 use crate::session::Gpu;
 
 /// Bits in an element of an affinity mask.
@@ -37,7 +37,7 @@ exports! {
     }
     device fn nvmlDeviceGetTopologyCommonAncestor(gpu, other: Device, level: Out<c_uint>) {
         let other = gpu.session().gpu(other)?;
-        level.set(if other.index() == gpu.index() {
+        level.set(if other.board() == gpu.board() {
             INTERNAL
         } else if other.spec().numa_node == gpu.spec().numa_node {
             SAME_NODE
@@ -45,10 +45,11 @@ exports! {
             ACROSS_NODES
         })
     }
-    // Over NVLink every GPU reaches every other. Status 0 is OK, 5 not supported.
+    // Over NVSwitches every GPU reaches every other, over a bridge its peer. Status 0 is OK, 5 not supported.
     device fn nvmlDeviceGetP2PStatus(gpu, other: Device, capability: c_uint, status: Out<c_uint>) {
-        gpu.session().gpu(other)?;
-        let linked = gpu.session().scenario.nvlink.is_some();
+        let other = gpu.session().gpu(other)?;
+        let bridged = |address: &String| pci_address(address) == pci_address(&other.spec().pci);
+        let linked = gpu.session().scenario.nvlink.is_some() && gpu.spec().nvlink_peer.as_ref().is_none_or(bridged);
         match capability {
             0 | 1 | 3 | 4 => status.set(0),
             2 => status.set(if linked { 0 } else { 5 }),
@@ -57,7 +58,7 @@ exports! {
     }
     device fn nvmlDeviceOnSameBoard(gpu, other: Device, same: Out<c_uint>) {
         let other = gpu.session().gpu(other)?;
-        same.set(c_uint::from(other.index() == gpu.index()))
+        same.set(c_uint::from(other.board() == gpu.board()))
     }
 }
 

@@ -33,6 +33,7 @@ type Quantity = fn(&Readings, memory_clock: u32) -> f64;
 fn quantity(gpu: &Gpu<'_>, kind: c_uint) -> Result<Quantity, Code> {
     match kind {
         0 => Ok(|readings, _| readings.power_w * 1e3),
+        1..=4 | 8 | 9 if gpu.state(|board| board.mig.enabled) => Err(Code::NOT_SUPPORTED),
         1 => Ok(|readings, _| readings.utilization_percent),
         2 => Ok(|readings, _| readings.memory_utilization_percent),
         3 | 4 | 8 | 9 => Ok(|_, _| 0.0),

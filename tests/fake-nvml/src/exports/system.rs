@@ -38,16 +38,16 @@ extern "C" fn nvmlErrorString(code: Code) -> *const c_char {
 
 exports! {
     library fn nvmlSystemGetDriverVersion(session, version: Out<c_char>, length: c_uint) {
-        version.set_text(&session.scenario.driver.version, length)
+        version.set_text(&session.driver.version, length)
     }
     library fn nvmlSystemGetNVMLVersion(session, version: Out<c_char>, length: c_uint) {
-        version.set_text(&session.scenario.driver.nvml, length)
+        version.set_text(&session.driver.nvml, length)
     }
     library fn nvmlSystemGetCudaDriverVersion(session, version: Out<c_int>) {
-        version.set(session.scenario.driver.cuda)
+        version.set(session.driver.cuda)
     }
     library fn nvmlSystemGetCudaDriverVersion_v2(session, version: Out<c_int>) {
-        version.set(session.scenario.driver.cuda)
+        version.set(session.driver.cuda)
     }
     // There are no S-class units: those were deskside boxes.
     library fn nvmlUnitGetCount(_session, count: Out<c_uint>) { count.set(0) }

@@ -30,6 +30,7 @@ exports! {
         let limit = match threshold {
             0 => limits.shutdown,
             1 => limits.slowdown,
+            2 if limits.memory_above.is_none() => return Err(Code::NOT_SUPPORTED),
             2 => limits.memory_max,
             3 => limits.gpu_max,
             4..=7 => return Err(Code::NOT_SUPPORTED),

@@ -12,6 +12,7 @@ const SAMPLING_PERIOD_US: c_uint = 167_000;
 
 exports! {
     device fn nvmlDeviceGetUtilizationRates(gpu, utilization: Out<Utilization>) {
+        undivided(gpu)?;
         let readings = gpu.readings();
         utilization.set(Utilization {
             gpu: whole(readings.utilization_percent),
@@ -19,17 +20,17 @@ exports! {
         })
     }
     // Inference leaves the video, JPEG and optical-flow engines alone.
-    device fn nvmlDeviceGetEncoderUtilization(_gpu, percent: Out<c_uint>, period_us: Out<c_uint>) {
-        unused_engine(percent, period_us)
+    device fn nvmlDeviceGetEncoderUtilization(gpu, percent: Out<c_uint>, period_us: Out<c_uint>) {
+        unused_engine(gpu, percent, period_us)
     }
-    device fn nvmlDeviceGetDecoderUtilization(_gpu, percent: Out<c_uint>, period_us: Out<c_uint>) {
-        unused_engine(percent, period_us)
+    device fn nvmlDeviceGetDecoderUtilization(gpu, percent: Out<c_uint>, period_us: Out<c_uint>) {
+        unused_engine(gpu, percent, period_us)
     }
-    device fn nvmlDeviceGetJpgUtilization(_gpu, percent: Out<c_uint>, period_us: Out<c_uint>) {
-        unused_engine(percent, period_us)
+    device fn nvmlDeviceGetJpgUtilization(gpu, percent: Out<c_uint>, period_us: Out<c_uint>) {
+        unused_engine(gpu, percent, period_us)
     }
-    device fn nvmlDeviceGetOfaUtilization(_gpu, percent: Out<c_uint>, period_us: Out<c_uint>) {
-        unused_engine(percent, period_us)
+    device fn nvmlDeviceGetOfaUtilization(gpu, percent: Out<c_uint>, period_us: Out<c_uint>) {
+        unused_engine(gpu, percent, period_us)
     }
     device fn nvmlDeviceGetProcessUtilization(
         gpu, samples: Out<ProcessUtilization>, count: Out<c_uint>, last_seen_us: c_ulonglong,
@@ -38,7 +39,13 @@ exports! {
     }
 }
 
-fn unused_engine(percent: Out<c_uint>, period_us: Out<c_uint>) -> Outcome {
+/// Utilization is not told of a GPU that is split.
+fn undivided(gpu: &Gpu<'_>) -> Outcome {
+    if gpu.state(|board| board.mig.enabled) { Err(Code::NOT_SUPPORTED) } else { Ok(()) }
+}
+
+fn unused_engine(gpu: &Gpu<'_>, percent: Out<c_uint>, period_us: Out<c_uint>) -> Outcome {
+    undivided(gpu)?;
     percent.set(0)?;
     period_us.set(SAMPLING_PERIOD_US)
 }
@@ -50,6 +57,7 @@ fn process_utilization(
     count: Out<c_uint>,
     last_seen_us: c_ulonglong,
 ) -> Outcome {
+    undivided(gpu)?;
     let room = count.get()? as usize;
     let now_us = clock::unix_us();
     let timestamp_us = now_us - now_us % c_ulonglong::from(SAMPLING_PERIOD_US);

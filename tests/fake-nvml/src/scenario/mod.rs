@@ -4,6 +4,7 @@ pub(crate) mod builtin;
 mod error;
 mod load;
 mod sections;
+mod timeline;
 mod validate;
 mod wave;
 
@@ -18,6 +19,7 @@ pub use sections::{
     Platform, Power, Process, ProcessKind, Remote, Temperature,
 };
 use serde::Deserialize;
+pub use timeline::{AfterCalls, TimelineEntry};
 pub(crate) use validate::{cluster_uuid_bytes, cpu_words, pci_address};
 pub use wave::Wave;
 pub(crate) use wave::splitmix;
@@ -36,6 +38,8 @@ pub struct Scenario {
     pub call_log: Option<PathBuf>,
     /// File or folder with the load of emulated engines; it takes the place of `[load]`.
     pub activity: Option<PathBuf>,
+    /// File with commands, see [`crate::control`].
+    pub control: Option<PathBuf>,
     /// Driver versions.
     pub driver: Driver,
     /// What all GPUs have in common.
@@ -56,6 +60,8 @@ pub struct Scenario {
     pub gpus: Vec<Gpu>,
     /// Processes on them.
     pub processes: Vec<Process>,
+    /// What happens, and when.
+    pub timeline: Vec<TimelineEntry>,
 }
 
 impl Scenario {
@@ -81,7 +87,8 @@ impl Scenario {
     /// [`Error::Parse`] and [`Error::Invalid`].
     pub fn parse(text: &str, origin: &str, folder: &Path) -> Result<Self, Error> {
         let mut document = Document::parse(text, origin)?;
-        if let Some(base) = document.extends.take() {
+        // A built-in may itself extend another, and none extends itself.
+        while let Some(base) = document.extends.take() {
             let base_text = builtin::text(&base).ok_or_else(|| {
                 invalid(
                     text,
@@ -108,6 +115,7 @@ struct Document {
     seed: Option<u64>,
     call_log: Option<PathBuf>,
     activity: Option<PathBuf>,
+    control: Option<PathBuf>,
     driver: Option<Driver>,
     device: Option<Device>,
     nvlink: Option<NvLink>,
@@ -118,6 +126,7 @@ struct Document {
     costs: Option<BTreeMap<String, u64>>,
     gpu: Option<Vec<Gpu>>,
     process: Option<Vec<Process>>,
+    timeline: Option<Vec<TimelineEntry>>,
 }
 
 impl Document {
@@ -135,11 +144,12 @@ impl Document {
 
     fn or(self, base: Self) -> Self {
         Self {
-            extends: None,
+            extends: base.extends,
             name: self.name.or(base.name),
             seed: self.seed.or(base.seed),
             call_log: self.call_log.or(base.call_log),
             activity: self.activity.or(base.activity),
+            control: self.control.or(base.control),
             driver: self.driver.or(base.driver),
             device: self.device.or(base.device),
             nvlink: self.nvlink.or(base.nvlink),
@@ -150,6 +160,7 @@ impl Document {
             costs: self.costs.or(base.costs),
             gpu: self.gpu.or(base.gpu),
             process: self.process.or(base.process),
+            timeline: self.timeline.or(base.timeline),
         }
     }
 
@@ -162,6 +173,7 @@ impl Document {
             seed: self.seed.unwrap_or(0),
             call_log: self.call_log.map(|path| folder.join(path)),
             activity: self.activity.map(|path| folder.join(path)),
+            control: self.control.map(|path| folder.join(path)),
             driver: self.driver.ok_or_else(|| missing("driver"))?,
             device: self.device.ok_or_else(|| missing("device"))?,
             nvlink: self.nvlink,
@@ -172,6 +184,7 @@ impl Document {
             costs: self.costs.unwrap_or_default(),
             gpus: self.gpu.ok_or_else(|| missing("gpu"))?,
             processes: self.process.unwrap_or_default(),
+            timeline: self.timeline.unwrap_or_default(),
         })
     }
 }

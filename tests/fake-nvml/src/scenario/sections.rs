@@ -15,6 +15,15 @@ pub struct Driver {
 }
 
 impl Driver {
+    /// The same library in another version; NVML's own number is the driver's after a prefix for CUDA's major version.
+    pub(crate) fn with_version(&self, version: &str) -> Self {
+        if version == self.version {
+            return self.clone();
+        }
+        let prefix = self.nvml.split('.').next().unwrap_or_default();
+        Self { version: version.to_owned(), nvml: format!("{prefix}.{version}"), cuda: self.cuda }
+    }
+
     /// Major and minor number, which decide how the fields 251 to 273 are numbered.
     #[must_use]
     pub fn release(&self) -> (u32, u32) {
@@ -53,7 +62,7 @@ pub struct Device {
     pub memory_bus_bits: u32,
     /// Does ECC run?
     pub ecc: bool,
-    /// Can it be partitioned with MIG? (None is partitioned here: the mode is reported as disabled.)
+    /// Can it be partitioned with MIG? Instances come with the command `mig`.
     pub mig_capable: bool,
     /// PCI identity and link.
     pub pci: Pci,
@@ -65,12 +74,14 @@ pub struct Device {
     pub temperature: Temperature,
 }
 
-/// Architecture generations that NVML tells apart and that have GPM.
+/// Architecture generations that NVML tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Architecture {
     /// A100 and its kin: no GPM, no fabric information.
     Ampere,
+    /// L40S, L4: likewise.
+    Ada,
     /// H100, H200, GH200.
     Hopper,
     /// B200, GB200 and later kin.
@@ -133,8 +144,8 @@ pub struct Temperature {
     pub idle: f64,
     /// GPU core at full utilization.
     pub busy: f64,
-    /// How much hotter the memory is than the core.
-    pub memory_above: f64,
+    /// How much hotter the memory is than the core; without it the memory has no sensor.
+    pub memory_above: Option<f64>,
     /// Highest operating temperature of the core.
     pub gpu_max: f64,
     /// Highest operating temperature of the memory.
@@ -249,6 +260,8 @@ pub struct Gpu {
     pub own_numa_node: Option<u32>,
     /// Position on the baseboard.
     pub module_id: u32,
+    /// PCI address of the GPU at the far end of all its links, where they are a bridge.
+    pub nvlink_peer: Option<String>,
     /// Memory errors that ECC has counted.
     #[serde(default)]
     pub ecc: EccCounts,
@@ -288,6 +301,8 @@ pub struct Process {
     /// SM utilization, percent.
     #[serde(default)]
     pub sm_percent: u32,
+    /// Id of the GPU instance that it runs in, where the GPU is split. Without such an instance it is not listed.
+    pub gpu_instance: Option<u32>,
 }
 
 /// Kind of context that a process has on a GPU.

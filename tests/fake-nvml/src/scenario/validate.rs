@@ -1,6 +1,7 @@
 //! What a scenario must satisfy beyond its types, and the parsers of the little notations in it.
 
 use super::{Load, Scenario};
+use crate::control::Gpus;
 
 /// A node has at most this many GPUs here.
 const MAX_GPUS: usize = 64;
@@ -8,6 +9,8 @@ const MAX_GPUS: usize = 64;
 const MAX_LINKS: u32 = 36;
 /// At most this many processes are listed.
 const MAX_PROCESSES: usize = 4096;
+/// At most this many things happen.
+const MAX_TIMELINE: usize = 4096;
 /// Highest processor number that an affinity may name.
 const MAX_CPU: usize = 4096;
 
@@ -31,7 +34,28 @@ pub(crate) fn check(scenario: &Scenario) -> Result<(), Fault> {
         ensure(*cost_us <= 60_000_000, &key, "a call may take at most 60,000,000 microseconds")?;
     }
     check_links(scenario)?;
-    check_gpus(scenario)
+    check_gpus(scenario)?;
+    check_timeline(scenario)
+}
+
+fn check_timeline(scenario: &Scenario) -> Result<(), Fault> {
+    ensure(scenario.timeline.len() <= MAX_TIMELINE, "timeline", "there may be at most 4096 entries")?;
+    for entry in &scenario.timeline {
+        let when = entry.at_s.is_some() != entry.after.is_some();
+        ensure(when, "timeline", "each entry must have either at_s or after")?;
+        let time = entry.at_s.is_none_or(|at_s| at_s.is_finite() && at_s >= 0.0);
+        ensure(time, "timeline.at_s", "must be finite and not negative")?;
+        let named = entry.after.as_ref().is_none_or(|after| after.call.starts_with("nvml"));
+        ensure(named, "timeline.after", "name the C function, such as nvmlDeviceGetPowerUsage")?;
+        for command in &entry.commands {
+            let known = match command.gpus() {
+                Gpus::All => true,
+                Gpus::One(gpu) => gpu < scenario.gpus.len(),
+            };
+            ensure(known, "timeline.do", "there is no GPU with this number")?;
+        }
+    }
+    Ok(())
 }
 
 fn check_device(scenario: &Scenario) -> Result<(), Fault> {
@@ -110,6 +134,14 @@ fn check_gpus(scenario: &Scenario) -> Result<(), Fault> {
         let address = pci_address(&gpu.pci).ok_or_else(|| fault("gpu.pci", PCI_FORM))?;
         let unique = gpus[..index].iter().all(|other| pci_address(&other.pci) != Some(address));
         ensure(unique, "gpu.pci", "two GPUs have the same PCI address: give each its own")?;
+        if let Some(peer) = &gpu.nvlink_peer {
+            let known = gpus.iter().any(|other| pci_address(&other.pci) == pci_address(peer));
+            ensure(
+                known && scenario.nvlink.is_some(),
+                "gpu.nvlink_peer",
+                "there is no GPU with this PCI address",
+            )?;
+        }
         cpu_words(&gpu.cpus).ok_or_else(|| fault("gpu.cpus", "must be ranges such as \"0-55,112-167\""))?;
         if let Some(load) = &gpu.load {
             check_load("gpu.load", load)?;

@@ -14,6 +14,8 @@ const MAX_SAMPLES: usize = 4096;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GpmRecord {
     pub(crate) gpu: usize,
+    /// GPU instance, where it is of one.
+    pub(crate) instance: Option<u32>,
     pub(crate) totals: Totals,
 }
 
@@ -61,7 +63,7 @@ mod tests {
         let samples = GpmSamples::default();
         let sample = samples.allocate().unwrap();
         assert_eq!(samples.record(sample).unwrap_err(), Code::INVALID_ARGUMENT);
-        samples.fill(sample, GpmRecord { gpu: 3, totals: Totals::default() }).unwrap();
+        samples.fill(sample, GpmRecord { gpu: 3, instance: None, totals: Totals::default() }).unwrap();
         assert_eq!(samples.record(sample).unwrap().gpu, 3);
         assert!(samples.free(sample).is_ok());
         assert_eq!(samples.free(sample), Err(Code::INVALID_ARGUMENT));

@@ -24,6 +24,12 @@ pub struct Totals {
     pub pcie_rx_bytes: f64,
     /// Time under the software power cap, seconds.
     pub power_capped_s: f64,
+    /// Time slowed down by the driver because of heat, seconds.
+    pub software_thermal_s: f64,
+    /// Time slowed down by the board because of heat, seconds.
+    pub hardware_thermal_s: f64,
+    /// Time slowed down by the power brake, seconds.
+    pub power_brake_s: f64,
 }
 
 impl Totals {
@@ -35,8 +41,33 @@ impl Totals {
         self.nvlink_rx_bytes += readings.nvlink_rx_bytes_per_s * seconds;
         self.pcie_tx_bytes += readings.pcie_tx_bytes_per_s * seconds;
         self.pcie_rx_bytes += readings.pcie_rx_bytes_per_s * seconds;
-        if readings.clock_event_reasons & super::REASON_SOFTWARE_POWER_CAP != 0 {
-            self.power_capped_s += seconds;
+        for (reason, total_s) in [
+            (super::REASON_SOFTWARE_POWER_CAP, &mut self.power_capped_s),
+            (super::REASON_SOFTWARE_THERMAL, &mut self.software_thermal_s),
+            (super::REASON_HARDWARE_THERMAL, &mut self.hardware_thermal_s),
+            (super::REASON_POWER_BRAKE, &mut self.power_brake_s),
+        ] {
+            if readings.clock_event_reasons & reason != 0 {
+                *total_s += seconds;
+            }
+        }
+    }
+
+    /// What has come since `zero`, save for time and work: those go on.
+    #[must_use]
+    pub(crate) fn since(&self, zero: &Self) -> Self {
+        Self {
+            elapsed_s: self.elapsed_s,
+            busy_s: self.busy_s,
+            energy_j: self.energy_j - zero.energy_j,
+            nvlink_tx_bytes: self.nvlink_tx_bytes - zero.nvlink_tx_bytes,
+            nvlink_rx_bytes: self.nvlink_rx_bytes - zero.nvlink_rx_bytes,
+            pcie_tx_bytes: self.pcie_tx_bytes - zero.pcie_tx_bytes,
+            pcie_rx_bytes: self.pcie_rx_bytes - zero.pcie_rx_bytes,
+            power_capped_s: self.power_capped_s - zero.power_capped_s,
+            software_thermal_s: self.software_thermal_s - zero.software_thermal_s,
+            hardware_thermal_s: self.hardware_thermal_s - zero.hardware_thermal_s,
+            power_brake_s: self.power_brake_s - zero.power_brake_s,
         }
     }
 }

@@ -4,6 +4,7 @@ mod counters;
 
 pub use counters::{Counters, Totals};
 
+use crate::control::Throttle;
 use crate::identity::fnv1a;
 use crate::scenario::{Scenario, Wave, splitmix};
 
@@ -14,6 +15,8 @@ pub(crate) const MIB: u64 = 1 << 20;
 const REASON_IDLE: u64 = 0x1;
 const REASON_SOFTWARE_POWER_CAP: u64 = 0x4;
 const REASON_SOFTWARE_THERMAL: u64 = 0x20;
+const REASON_HARDWARE_THERMAL: u64 = 0x40;
+const REASON_POWER_BRAKE: u64 = 0x80;
 
 /// What emulated engines do on one GPU.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -39,7 +42,7 @@ pub struct Readings {
     pub power_w: f64,
     /// GPU core, degrees Celsius.
     pub temperature_c: f64,
-    /// Memory, degrees Celsius.
+    /// Memory, degrees Celsius; that of the core where it has no sensor.
     pub memory_temperature_c: f64,
     /// SM and graphics clock, MHz.
     pub sm_clock_mhz: f64,
@@ -99,7 +102,7 @@ impl Readings {
                 .min((device.memory_mib - device.reserved_mib) * MIB),
             power_w: power.clamp(0.0, device.power.limit_w),
             temperature_c: temperature,
-            memory_temperature_c: temperature + heat.memory_above,
+            memory_temperature_c: temperature + heat.memory_above.unwrap_or(0.0),
             sm_clock_mhz: own("sm_clock_mhz", &load.sm_clock_mhz, clock)
                 .clamp(0.0, f64::from(device.clocks.max)),
             nvlink_tx_bytes_per_s: rate(
@@ -115,6 +118,18 @@ impl Readings {
             pcie_tx_bytes_per_s: rate("pcie_tx_mib_per_s", &load.pcie_tx_mib_per_s, busy.pcie_tx_mib_per_s),
             pcie_rx_bytes_per_s: rate("pcie_rx_mib_per_s", &load.pcie_rx_mib_per_s, busy.pcie_rx_mib_per_s),
             clock_event_reasons: reasons(share, power >= device.power.limit_w, temperature >= heat.slowdown),
+        }
+    }
+}
+
+impl Readings {
+    /// The same with the clocks held down.
+    #[must_use]
+    pub(crate) fn throttled(self, throttle: Throttle) -> Self {
+        Self {
+            sm_clock_mhz: self.sm_clock_mhz.min(throttle.clock_mhz.into()),
+            clock_event_reasons: self.clock_event_reasons | throttle.reasons,
+            ..self
         }
     }
 }

@@ -8,6 +8,8 @@
     reason = "the cases are tests, though the lint does not see it through the macro"
 )]
 
+mod boards;
+mod changes;
 mod inventory;
 mod lifecycle;
 mod raw;
@@ -71,5 +73,37 @@ cases! {
             nvml = \"12.570.86.15\"\ncuda = 12080\n")
     };
     null_and_stale_handles_are_refused: crate::raw::null_and_stale, { SCENARIO = "hgx-h100-8" };
+    hgx_a100: crate::boards::hgx_a100, { SCENARIO = "hgx-a100-8" };
+    hgx_b200: crate::boards::hgx_b200, { SCENARIO = "hgx-b200-8" };
+    hgx_b200_with_a_cluster: crate::boards::hgx_b200_cluster, { SCENARIO = "hgx-b200-8-cluster" };
+    pcie_bridges: crate::boards::pcie_bridges, { SCENARIO = "pcie-a100-bridge-4" };
+    pcie_alone: crate::boards::pcie_alone, { SCENARIO = "pcie-l40s-4" };
+    a_tray_of_another_rack: crate::boards::a_tray_of_another_rack, {
+        SCENARIO = "gb200-tray-clique-32766", CLUSTER = "11111111-1111-1111-1111-111111111111", CHASSIS = "RACK-B",
+        SLOT = "12", TRAY = "17"
+    };
+    a_gpu_falls_off_the_bus: crate::changes::a_gpu_falls_off_the_bus, {
+        SCENARIO = "hgx-h100-8", CONTROL = &support::scratch("falls"), EPOCH = &support::seconds_ago(600)
+    };
+    gpus_are_removed_and_added: crate::changes::gpus_are_removed_and_added, {
+        SCENARIO = "hgx-h100-8", CONTROL = &support::scratch("removed")
+    };
+    the_driver_is_reloaded_and_upgraded: crate::changes::the_driver_is_reloaded_and_upgraded, {
+        SCENARIO = "hgx-h100-8", CONTROL = &support::scratch("driver")
+    };
+    a_call_hangs_until_it_is_released: crate::changes::a_call_hangs_until_it_is_released, {
+        SCENARIO = "hgx-h100-8", CONTROL = &support::scratch("hangs")
+    };
+    errors_and_throttling_show: crate::changes::errors_and_throttling_show, {
+        SCENARIO = &support::scenario("errors", "extends = \"hgx-h100-8\"\n[[timeline]]\nat_s = 0\ndo = [\n\
+            \"ecc 0 uncorrected 2\", \"ecc-rate 0 corrected 1000\", \"remap 0 1 2 pending\", \"recovery 0 1\",\n\
+            \"throttle 0 hw_thermal,hw_slowdown 600\", \"retire 0 3 1 pending\", \"link 0 4 down\", \"link-errors 0 4 crc 9\"]\n"),
+        CONTROL = &support::scratch("errors")
+    };
+    a_gpu_is_split: crate::changes::a_gpu_is_split, {
+        SCENARIO = &support::scenario("split", "extends = \"hgx-h100-8\"\n[[process]]\ngpu = 0\npid = 77\n\
+            name = \"/opt/vllm/worker\"\nmemory_mib = 7000\ngpu_instance = 7\n"),
+        CONTROL = &support::scratch("split")
+    };
     fields_by_link: crate::raw::fields_by_link, { SCENARIO = "gb200-tray" };
 }

@@ -19,7 +19,7 @@ fn handle(gpu: &Device<'_>) -> nvidia::nvmlDevice_t {
 }
 
 /// Fabric information in the layout with this version.
-fn fabric(nvml: &Nvml, index: u32, version: c_uint) -> (c_uint, nvidia::nvmlGpuFabricInfo_v3_t) {
+pub(crate) fn fabric(nvml: &Nvml, index: u32, version: c_uint) -> (c_uint, nvidia::nvmlGpuFabricInfo_v3_t) {
     let gpu = nvml.device_by_index(index).unwrap();
     // SAFETY: zero is a value of every field.
     let mut info: nvidia::nvmlGpuFabricInfo_v3_t = unsafe { std::mem::zeroed() };
@@ -29,17 +29,45 @@ fn fabric(nvml: &Nvml, index: u32, version: c_uint) -> (c_uint, nvidia::nvmlGpuF
     (code, info)
 }
 
+/// A field of one link.
+pub(crate) fn field_of_link(nvml: &Nvml, gpu: &Device<'_>, id: u32, link: u32) -> Result<u64, c_uint> {
+    // SAFETY: zero is a value of every field.
+    let mut field: nvidia::nvmlFieldValue_t = unsafe { std::mem::zeroed() };
+    (field.fieldId, field.scopeId) = (id, link);
+    // SAFETY: one value is passed as one.
+    let code = unsafe { nvml.lib().nvmlDeviceGetFieldValues(handle(gpu), 1, &raw mut field) };
+    assert_eq!(code, 0);
+    // SAFETY: the library fills all eight bytes.
+    if field.nvmlReturn == 0 { Ok(unsafe { field.value.ullVal }) } else { Err(field.nvmlReturn) }
+}
+
+/// What stands at the far end of a link. nvml-wrapper's own function stores the answer where it does not look for it, and says
+/// `Unknown` for everything.
+pub(crate) fn remote_kind(gpu: &Device<'_>, link: u32) -> c_uint {
+    let mut kind = c_uint::MAX;
+    // SAFETY: the place has room for what the function stores.
+    let code =
+        unsafe { gpu.nvml().lib().nvmlDeviceGetNvLinkRemoteDeviceType(handle(gpu), link, &raw mut kind) };
+    assert_eq!(code, 0);
+    kind
+}
+
+/// Place in the rack, if the platform tells.
+pub(crate) fn platform(nvml: &Nvml, index: u32) -> Option<nvidia::nvmlPlatformInfo_v2_t> {
+    let gpu = nvml.device_by_index(index).unwrap();
+    // SAFETY: zero is a value of every field.
+    let mut info: nvidia::nvmlPlatformInfo_v2_t = unsafe { std::mem::zeroed() };
+    info.version = 44 | 2 << 24;
+    // SAFETY: the struct has the layout that its version says.
+    let code = unsafe { nvml.lib().nvmlDeviceGetPlatformInfo(handle(&gpu), (&raw mut info).cast()) };
+    (code == 0).then_some(info)
+}
+
 pub(crate) fn fabric_of_a_board() {
     let nvml = nvml();
     let (code, info) = fabric(&nvml, 0, 40 | 3 << 24);
     assert_eq!((code, info.state, info.clusterUuid, info.cliqueId), (0, 3, NIL, 0));
-    let gpu = nvml.device_by_index(0).unwrap();
-    // SAFETY: as above.
-    let mut platform: nvidia::nvmlPlatformInfo_v2_t = unsafe { std::mem::zeroed() };
-    platform.version = 44 | 2 << 24;
-    // SAFETY: the struct has the layout that its version says.
-    let code = unsafe { nvml.lib().nvmlDeviceGetPlatformInfo(handle(&gpu), (&raw mut platform).cast()) };
-    assert_eq!(code, 3, "an x86 board does not know its rack");
+    assert!(platform(&nvml, 0).is_none(), "an x86 board does not know its rack");
 }
 
 pub(crate) fn fabric_of_a_tray() {
@@ -66,12 +94,8 @@ pub(crate) fn fabric_of_a_tray() {
         assert_eq!(nvml.lib().nvmlDeviceGetGpuFabricInfo(handle(&gpu), first_layout.as_mut_ptr()), 0);
         assert_eq!((module, first_layout.assume_init().cliqueId), (2, 2));
     }
-    // SAFETY: zero is a value of every field.
-    let mut platform: nvidia::nvmlPlatformInfo_v2_t = unsafe { std::mem::zeroed() };
-    platform.version = 44 | 2 << 24;
-    // SAFETY: the struct has the layout that its version says.
-    let code = unsafe { nvml.lib().nvmlDeviceGetPlatformInfo(handle(&gpu), (&raw mut platform).cast()) };
-    assert_eq!((code, platform.trayIndex, platform.moduleId), (0, 3, 2));
+    let platform = platform(&nvml, 0).unwrap();
+    assert_eq!((platform.trayIndex, platform.moduleId), (3, 2));
     assert!(platform.chassisSerialNumber.starts_with(b"1821924180061\0"));
 }
 

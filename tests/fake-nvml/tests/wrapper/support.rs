@@ -24,8 +24,8 @@ pub(crate) fn nvml() -> Nvml {
 pub(crate) fn in_child(case: &str, variables: &[(&str, &str)]) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([case, "--exact", "--ignored", "--nocapture"]);
-    for name in ["SCENARIO", "NODE", "CALL_LOG", "ACTIVITY", "EPOCH"] {
-        command.env_remove(format!("{PREFIX}{name}"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with(PREFIX)) {
+        command.env_remove(name);
     }
     command.envs(variables.iter().map(|(name, value)| (format!("{PREFIX}{name}"), value)));
     let output = command.output().unwrap();

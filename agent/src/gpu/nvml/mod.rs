@@ -3,29 +3,32 @@
 //! All handles borrow the `Nvml` they came from, and a session's [`GpuSource`] lives on the stack of
 //! [`GpuDriver::session`], so the compiler sees to it that no handle outlives `nvmlShutdown`.
 
-use std::{collections::BTreeMap, ffi::OsString, mem};
+mod activity;
+mod describe;
+mod mig;
+mod sample;
 
-use nvml_wrapper::{
-    Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor,
-    enum_wrappers::device::TemperatureSensor, error::NvmlError,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    mem,
 };
-use plimsoll_common::{ids::GpuUuid, wire::GpuInfo};
 
+use nvml_wrapper::{Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor, error::NvmlError};
+use plimsoll_common::ids::GpuUuid;
+
+use self::activity::Streams;
 use super::{
-    plan::{Fact, Metric},
-    snapshot::GpuReading,
-    source::{CallError, GpuDriver, GpuSource, Outage, SessionEnd},
+    event::GpuEventKind,
+    meter::Meter,
+    plan::{Call, Fact, Metric},
+    raw::{self, ARGUMENT_VERSION_MISMATCH, EventQueue},
+    reading::GpuReading,
+    source::{CallError, GpuDriver, GpuSource, Outage, RawEvent, SessionEnd},
 };
 
 /// The library's name on every Linux; the one without `.1` belongs to development packages.
 const LIBRARY: &str = "libnvidia-ml.so.1";
-
-/// `NVML_ERROR_ARGUMENT_VERSION_MISMATCH`: the driver does not know this version of a structure.
-const ARGUMENT_VERSION_MISMATCH: u32 = 25;
-
-/// Above these a driver's answer is a sentinel or garbage, not a reading.
-const MAX_POWER_MW: u32 = 100_000_000;
-const MAX_TEMPERATURE_C: u32 = 500;
 
 /// NVML, not yet loaded.
 #[derive(Debug)]
@@ -51,7 +54,7 @@ impl GpuDriver for NvmlDriver {
             mem::forget(nvml);
             return Err(Outage::BadLibrary { reason: "it has no nvmlShutdown".to_owned() });
         }
-        let mut session = NvmlSession { nvml: &nvml, devices: BTreeMap::new() };
+        let mut session = NvmlSession::new(&nvml);
         let end = work(&mut session);
         drop(session);
         Ok(end)
@@ -62,9 +65,26 @@ impl GpuDriver for NvmlDriver {
 struct NvmlSession<'nvml> {
     nvml: &'nvml Nvml,
     devices: BTreeMap<u32, Device<'nvml>>,
+    /// Whose handle is whose: a GPU that fell off the bus no longer tells its UUID.
+    names: BTreeMap<usize, GpuUuid>,
+    streams: Streams<'nvml>,
+    events: Option<EventQueue<'nvml>>,
+    /// Handles whose GPUs are registered for events.
+    watched: BTreeSet<usize>,
 }
 
 impl<'nvml> NvmlSession<'nvml> {
+    const fn new(nvml: &'nvml Nvml) -> Self {
+        Self {
+            nvml,
+            devices: BTreeMap::new(),
+            names: BTreeMap::new(),
+            streams: Streams::new(),
+            events: None,
+            watched: BTreeSet::new(),
+        }
+    }
+
     fn device(&self, index: u32) -> Result<&Device<'nvml>, CallError> {
         self.devices.get(&index).ok_or_else(|| CallError::Other(format!("no GPU is open at index {index}")))
     }
@@ -85,63 +105,106 @@ impl GpuSource for NvmlSession<'_> {
     }
 
     fn open(&mut self, index: u32) -> Result<(), CallError> {
-        self.devices.remove(&index);
+        let before = self.devices.remove(&index).map(|device| raw::handle(&device));
         let device = self.nvml.device_by_index(index).map_err(call_error)?;
+        if before != Some(raw::handle(&device)) {
+            self.streams.forget(index);
+        }
         self.devices.insert(index, device);
         Ok(())
     }
 
     fn uuid(&mut self, index: u32) -> Result<GpuUuid, CallError> {
-        let text = self.device(index)?.uuid().map_err(call_error)?;
-        GpuUuid::parse(&text).map_err(|error| CallError::Other(error.to_string()))
+        let device = self.device(index)?;
+        let text = device.uuid().map_err(call_error)?;
+        let uuid = GpuUuid::parse(&text).map_err(|error| CallError::Other(error.to_string()))?;
+        let handle = raw::handle(device);
+        self.names.insert(handle, uuid.clone());
+        Ok(uuid)
     }
 
-    fn describe(&mut self, fact: Fact, info: &mut GpuInfo) -> Result<(), CallError> {
-        let device = self.device(info.index)?;
-        match fact {
-            Fact::Name => info.name = Some(device.name().map_err(call_error)?),
-            Fact::PciBusId => info.pci_bus_id = Some(device.pci_info().map_err(call_error)?.bus_id),
-            Fact::MemoryTotal => {
-                info.memory_total_bytes = Some(device.memory_info().map_err(call_error)?.total)
-            }
-            Fact::PowerLimit => {
-                let limit = device.enforced_power_limit().map_err(call_error)?;
-                info.power_limit_mw = Some(plausible("power limit", limit, MAX_POWER_MW)?);
-            }
-        }
-        Ok(())
+    fn describe(&mut self, fact: Fact, meter: &mut Meter, reading: &mut GpuReading) -> Result<(), CallError> {
+        describe::describe(self.device(reading.info.index)?, fact, meter, reading)
     }
 
-    fn sample(&mut self, metric: Metric, reading: &mut GpuReading) -> Result<(), CallError> {
-        let device = self.device(reading.info.index)?;
+    fn sample(
+        &mut self,
+        metric: Metric,
+        meter: &mut Meter,
+        reading: &mut GpuReading,
+    ) -> Result<(), CallError> {
+        let index = reading.info.index;
         match metric {
-            Metric::Utilization => {
-                let rates = device.utilization_rates().map_err(call_error)?;
-                let gpu = plausible("GPU utilization", rates.gpu, 100)?;
-                let memory = plausible("memory utilization", rates.memory, 100)?;
-                (reading.utilization_percent, reading.memory_activity_percent) = (Some(gpu), Some(memory));
+            Metric::Activity => {
+                let device = self
+                    .devices
+                    .get(&index)
+                    .ok_or_else(|| CallError::Other(format!("no GPU is open at index {index}")))?;
+                self.streams.sample(self.nvml, device, index, meter, reading)
             }
-            Metric::Memory => {
-                reading.memory_used_bytes = Some(device.memory_info().map_err(call_error)?.used);
-            }
-            Metric::Power => {
-                let power = device.power_usage().map_err(call_error)?;
-                reading.power_mw = Some(plausible("power", power, MAX_POWER_MW)?);
-            }
-            Metric::Temperature => {
-                let celsius = device.temperature(TemperatureSensor::Gpu).map_err(call_error)?;
-                let celsius = plausible("temperature", celsius, MAX_TEMPERATURE_C)?;
-                reading.temperature_c = Some(celsius.cast_signed());
+            Metric::Mig => mig::sample(self.device(index)?, meter, reading),
+            other => sample::sample(self.device(index)?, other, meter, reading),
+        }
+    }
+
+    fn watch(&mut self, index: u32, meter: &mut Meter) -> Result<(), CallError> {
+        let handle = raw::handle(self.device(index)?);
+        if self.watched.contains(&handle) {
+            return Ok(());
+        }
+        if self.events.is_none() {
+            let queue = meter.time(Call::EventSet, || EventQueue::new(self.nvml).map_err(call_error))?;
+            self.events = Some(queue);
+        }
+        let device = self.device(index)?;
+        let Some(queue) = &self.events else { return Err(CallError::NotSupported) };
+        meter
+            .time(Call::EventRegister, || queue.register(device, GpuEventKind::WANTED).map_err(call_error))?;
+        self.watched.insert(handle);
+        Ok(())
+    }
+
+    fn events(&mut self, limit: usize, meter: &mut Meter) -> Result<Vec<RawEvent>, CallError> {
+        let mut events = Vec::new();
+        let Some(queue) = self.events.as_ref().filter(|_| !self.watched.is_empty()) else {
+            return Ok(events);
+        };
+        while events.len() < limit {
+            match meter.time(Call::EventWait, || queue.poll().map_err(call_error)) {
+                Ok(Some(event)) => events.push(RawEvent {
+                    uuid: self.names.get(&event.device).cloned(),
+                    kind: GpuEventKind::from_nvml(event.event_type, event.data),
+                }),
+                Ok(None) => break,
+                Err(down @ CallError::Down(_)) => return Err(down),
+                // What was read so far is not lost; a queue that keeps failing is counted as failed calls.
+                Err(_) => break,
             }
         }
-        Ok(())
+        Ok(events)
+    }
+}
+
+/// Notes that a GPU or driver does not have a field, and gives the value where it does.
+fn supported<T>(
+    answer: Result<T, CallError>,
+    field: &'static str,
+    reading: &mut GpuReading,
+) -> Result<Option<T>, CallError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(CallError::NotSupported) => {
+            reading.unsupported.insert(field);
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
 /// Drivers answer with sentinels now and then; those are no values.
-fn plausible(what: &str, value: u32, max: u32) -> Result<u64, CallError> {
+fn plausible(what: &str, value: u64, max: u64) -> Result<u64, CallError> {
     if value <= max {
-        Ok(u64::from(value))
+        Ok(value)
     } else {
         Err(CallError::Other(format!("a {what} of {value} is not plausible")))
     }
@@ -205,8 +268,8 @@ mod tests {
 
     #[test]
     fn sentinels_are_no_values() {
-        assert_eq!(plausible("power", 700_000, MAX_POWER_MW), Ok(700_000));
-        assert!(matches!(plausible("temperature", u32::MAX, MAX_TEMPERATURE_C), Err(CallError::Other(_))));
+        assert_eq!(plausible("power", 700_000, 100_000_000), Ok(700_000));
+        assert!(matches!(plausible("temperature", u64::from(u32::MAX), 500), Err(CallError::Other(_))));
         assert!(matches!(plausible("GPU utilization", 101, 100), Err(CallError::Other(_))));
     }
 

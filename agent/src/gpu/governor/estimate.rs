@@ -1,0 +1,70 @@
+//! What a question costs, as far as one can tell.
+
+use std::time::Duration;
+
+/// Mean and mean deviation of what a question took, both smoothed exponentially with the weights of TCP's round-trip
+/// estimator (Jacobson 1988), which answers the same question: how long may the next one take?
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Estimate {
+    mean_s: f64,
+    deviation_s: f64,
+    samples: u32,
+}
+
+impl Estimate {
+    /// What a question is taken to cost before it was ever asked.
+    pub(super) const UNKNOWN: Duration = Duration::from_micros(100);
+
+    const MEAN_WEIGHT: f64 = 1.0 / 8.0;
+    const DEVIATION_WEIGHT: f64 = 1.0 / 4.0;
+
+    /// Learns from one more.
+    pub(super) fn add(&mut self, took: Duration) {
+        let took = took.as_secs_f64();
+        if self.samples == 0 {
+            self.mean_s = took;
+            self.deviation_s = took / 8.0;
+        } else {
+            let error = took - self.mean_s;
+            self.mean_s += error * Self::MEAN_WEIGHT;
+            self.deviation_s += (error.abs() - self.deviation_s) * Self::DEVIATION_WEIGHT;
+        }
+        self.samples = self.samples.saturating_add(1);
+    }
+
+    /// How often it was asked.
+    pub(super) const fn samples(&self) -> u32 {
+        self.samples
+    }
+
+    /// What it takes on average.
+    pub(super) fn mean(&self) -> Duration {
+        Duration::from_secs_f64(self.mean_s)
+    }
+
+    /// What it hardly ever exceeds.
+    pub(super) fn upper(&self) -> Duration {
+        Duration::from_secs_f64(self.mean_s + 2.0 * self.deviation_s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_hiccup_among_many_changes_little_and_a_change_for_good_is_learned() {
+        let mut estimate = Estimate::default();
+        for _ in 0..50 {
+            estimate.add(Duration::from_micros(10));
+        }
+        assert!(estimate.upper() < Duration::from_micros(11));
+        estimate.add(Duration::from_millis(20));
+        assert!(estimate.mean() < Duration::from_millis(3));
+        for _ in 0..100 {
+            estimate.add(Duration::from_millis(1));
+        }
+        let mean = estimate.mean().as_secs_f64();
+        assert!((mean - 1e-3).abs() < 1e-5, "{mean}");
+    }
+}

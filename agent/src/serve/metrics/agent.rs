@@ -1,0 +1,73 @@
+//! The agent's own families: what it costs, its way to the planner, its readers.
+
+use std::sync::PoisonError;
+
+use plimsoll_common::units::Ratio;
+use plimsoll_shell::metrics::{MetricPage, MetricType::Gauge};
+
+use crate::serve::Pages;
+
+pub(super) fn write(page: &mut MetricPage, pages: &Pages) {
+    let own = *pages.0.feeds.costs.borrow();
+    let version = env!("CARGO_PKG_VERSION");
+    page.gauge(
+        "plimsoll_agent_info",
+        "The agent; always 1.",
+        &[("version", version), ("node", pages.0.node.as_str())],
+        1u64,
+    );
+    page.counter(
+        "plimsoll_agent_cpu_seconds_total",
+        "CPU time of the agent.",
+        &[],
+        own.cpu_us_total as f64 / 1e6,
+    );
+    page.family("plimsoll_agent_resident_memory_bytes", Gauge, "Resident memory of the agent.")
+        .maybe(&[], own.rss_bytes);
+    page.family("plimsoll_host_cpu_utilization_ratio", Gauge, "CPU utilization of the host, 0 to 1.")
+        .maybe(&[], own.host_cpu.map(Ratio::get));
+    page.family("plimsoll_host_memory_used_bytes", Gauge, "Memory of the host in use.")
+        .maybe(&[], own.host_memory_used_bytes);
+    let readers = pages.0.hub.totals();
+    page.gauge("plimsoll_agent_stream_readers", "Readers of the event stream.", &[], readers.subscribers);
+    let help = "Readers of the event stream let go because they read too slowly.";
+    page.counter("plimsoll_agent_stream_readers_dropped_total", help, &[], readers.dropped);
+    let help = "Readers of the event stream turned away because there were too many.";
+    page.counter("plimsoll_agent_stream_readers_refused_total", help, &[], readers.refused);
+    let Some(uplink) = &pages.0.feeds.uplink else { return };
+    let status = uplink.status.borrow().clone();
+    let spool = uplink.spool.lock().unwrap_or_else(PoisonError::into_inner).usage();
+    let connected = status.state == crate::uplink::LinkState::Connected;
+    page.gauge("plimsoll_agent_planner_connected", "Whether a planner takes the reports.", &[], connected);
+    page.counter(
+        "plimsoll_agent_planner_connections_total",
+        "Connections made to the planner.",
+        &[],
+        status.connects,
+    );
+    page.counter(
+        "plimsoll_agent_reports_sent_total",
+        "Reports sent, repeats included.",
+        &[],
+        status.reports_sent,
+    );
+    page.counter(
+        "plimsoll_agent_report_bytes_sent_total",
+        "Frame bytes sent, without QUIC's own.",
+        &[],
+        status.bytes_sent,
+    );
+    page.gauge(
+        "plimsoll_agent_spool_reports",
+        "Reports that wait for an acknowledgement.",
+        &[],
+        spool.reports,
+    );
+    page.gauge("plimsoll_agent_spool_bytes", "Bytes of the spool in use.", &[], spool.bytes);
+    page.counter(
+        "plimsoll_agent_windows_dropped_total",
+        "Windows dropped because the spool was full.",
+        &[],
+        spool.dropped_windows,
+    );
+}
