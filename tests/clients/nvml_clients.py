@@ -27,7 +27,6 @@ CACHE = ROOT / "target" / "clients"
 # Exact, so that a run next year checks the same.
 PACKAGES = ["nvidia-ml-py==13.615.71", "gpustat==1.1.1", "nvitop==1.7.2"]
 DEBIAN_KEYS = pathlib.Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-DEBIAN = f"deb [signed-by={DEBIAN_KEYS}] http://deb.debian.org/debian bookworm non-free\n"
 
 # Values that no board has by itself.
 UTILIZATION, MEMORY_MIB, POWER_W, CELSIUS, CLOCK_MHZ = 37, 12345, 321, 47, 1230
@@ -66,6 +65,16 @@ def shown(text, *values):
     for value in values:
         if value not in text:
             raise Failed(f"{value!r} is not shown in:\n{text.rstrip()}")
+
+
+def non_free_source():
+    """This machine's own Debian source, with the component that holds NVIDIA's programs."""
+    asked = ["apt-get", "indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI) $(CODENAME)", "Created-By: Packages"]
+    for line in run(asked).splitlines():
+        words = line.split()
+        if len(words) == 4 and words[:2] == ["Debian", "Debian"] and "-" not in words[3]:
+            return f"deb [signed-by={DEBIAN_KEYS}] {words[2]} {words[3]} non-free\n"
+    raise Missing("apt knows no source of Debian itself; run apt-get update first")
 
 
 def library():
@@ -128,7 +137,7 @@ def nvidia_smi():
         shutil.rmtree(folder, ignore_errors=True)
         for part in ["lists/partial", "cache/archives/partial"]:
             (folder / "apt" / part).mkdir(parents=True)
-        (folder / "apt/sources.list").write_text(DEBIAN, encoding="utf-8")
+        (folder / "apt/sources.list").write_text(non_free_source(), encoding="utf-8")
         places = {
             "Dir::Etc::SourceList": folder / "apt/sources.list", "Dir::Etc::SourceParts": "/dev/null",
             "Dir::State::Lists": folder / "apt/lists", "Dir::Cache": folder / "apt/cache",
