@@ -1,6 +1,6 @@
 //! Agents.
 
-use std::{net::SocketAddr, path::PathBuf, process::Command};
+use std::{fs::OpenOptions, io::Write as _, net::SocketAddr, path::PathBuf, process::Command};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -73,6 +73,25 @@ impl AgentSpec {
         }
     }
 
+    /// The file with the commands that change the node's GPUs; see [`AgentSpec::change_gpus`].
+    #[must_use]
+    pub fn gpu_control(&self, world: &World) -> PathBuf {
+        world.file(&format!("{}.gpus", self.name))
+    }
+
+    /// Changes the board's GPUs or their driver by a command of fake-nvml's, such as `xid 3 79`; before the agent starts,
+    /// too. It holds from the first NVML call a few milliseconds later on.
+    ///
+    /// # Errors
+    /// When the command can't be written.
+    pub fn change_gpus(&self, world: &World, command: &str) -> anyhow::Result<()> {
+        let path = self.gpu_control(world);
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        // In one write, so that no half of a command is ever seen.
+        let written = file.and_then(|mut file| file.write_all(format!("{command}\n").as_bytes()));
+        written.with_context(|| format!("{} can't be written", path.display()))
+    }
+
     /// The command, without what is given to every process. Endpoints go into a TOML file.
     ///
     /// # Errors
@@ -87,6 +106,7 @@ impl AgentSpec {
             command.arg("--nvml-library").arg(world.nvml_library());
             command.env("PLIMSOLL_FAKE_NVML_SCENARIO", &board.scenario);
             command.env("PLIMSOLL_FAKE_NVML_NODE", &self.node);
+            command.env("PLIMSOLL_FAKE_NVML_CONTROL", self.gpu_control(world));
             if let Some(activity) = &board.activity {
                 command.env("PLIMSOLL_FAKE_NVML_ACTIVITY", activity);
             }

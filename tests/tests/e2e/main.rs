@@ -4,6 +4,7 @@ mod cluster;
 mod counts;
 mod ends;
 mod expected;
+mod gpu_states;
 mod lonely;
 mod pages;
 mod restart;
