@@ -316,7 +316,9 @@ impl Governor {
     }
 
     fn urgency(&self, ask: Ask, task: &Task, now: Instant) -> Urgency {
-        let Ask::Metric(metric) = ask else { return Urgency::Fact };
+        let Ask::Metric(metric) = ask else {
+            return if self.is_too_dear(ask) { Urgency::Dear } else { Urgency::Fact };
+        };
         let is_old = task.asked.is_some_and(|at| at + ESSENTIAL <= now + self.interval / 2);
         match metric.tier() {
             Tier::Fast if metric.is_essential() && is_old => Urgency::Overdue,
@@ -328,8 +330,11 @@ impl Governor {
         }
     }
 
+    /// What a question may take. One that is not too dear on average fits beside others: a single slow call raises the
+    /// upper estimate beyond any second, and only asking again can lower it.
     fn predict(&self, ask: Ask) -> Duration {
-        self.costs.get(&ask).map_or(Estimate::UNKNOWN, Estimate::upper)
+        let upper = self.costs.get(&ask).map_or(Estimate::UNKNOWN, Estimate::upper);
+        if self.is_too_dear(ask) { upper } else { upper.min(PEAK / 2) }
     }
 
     fn is_too_dear(&self, ask: Ask) -> bool {
