@@ -127,6 +127,10 @@ async fn the_metrics_page_is_clean() {
             assert_eq!(name, current.0, "TYPE follows its HELP");
             assert_eq!(name.ends_with("_total"), metric_type == "counter", "{line}");
             current.1 = metric_type.to_owned();
+        } else if let Some(unit) = line.strip_prefix("# UNIT ") {
+            let (name, unit) = unit.split_once(' ').unwrap();
+            assert_eq!(name, current.0, "UNIT follows its TYPE");
+            assert!(name.trim_end_matches("_total").ends_with(unit), "{line}");
         } else {
             let name = &line[..line.find(['{', ' ']).unwrap()];
             let base = match current.1.as_str() {

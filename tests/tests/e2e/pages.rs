@@ -6,7 +6,8 @@ use plimsoll_agent::exposition::{Entry, Limits, read};
 
 use crate::cluster::{Cluster, play, requests};
 
-/// Checks a page: every line parses, every sample has HELP and TYPE before it, families stand together, no series
+/// Checks a page: every line parses, every sample has HELP and TYPE before it, a unit ends its
+/// family's name, families stand together, no series
 /// stands twice. Returns the families.
 fn check(page: &str) -> BTreeSet<String> {
     let (mut helped, mut typed, mut series) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
@@ -24,6 +25,10 @@ fn check(page: &str) -> BTreeSet<String> {
             assert!(name.starts_with("plimsoll_"), "{line}");
             assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
             typed.insert(name.to_owned());
+        } else if let Some(rest) = line.strip_prefix("# UNIT ") {
+            let (name, unit) = rest.split_once(' ').unwrap_or((rest, ""));
+            assert_eq!(name, family, "a UNIT stands with its family");
+            assert!(!unit.is_empty() && name.trim_end_matches("_total").ends_with(unit), "{line}");
         } else if !line.is_empty() {
             let name = line.split(['{', ' ']).next().unwrap_or_default();
             let suffix = name.strip_prefix(family.as_str());
