@@ -2,10 +2,11 @@
 
 mod scene;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use plimsoll_tests::daemons::END;
+use tokio::time::Instant;
 
 use self::scene::{Claims, Scene, Seen, all_stale, all_well};
 
