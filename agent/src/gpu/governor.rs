@@ -30,6 +30,8 @@ const PEAK: Duration = Duration::from_millis(10);
 /// Over which the average is taken.
 const WINDOW: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);
+/// A second with less than this in driver calls counts as one without.
+const IDLE: Duration = Duration::from_micros(500);
 /// The part of the average that cadences are planned to use; the rest is for enumerations and surprises.
 const PLANNED: f64 = 0.8;
 /// How often essential values are asked at least.
@@ -199,8 +201,8 @@ impl Governor {
             let (second, window) = (self.spent_since(now, SECOND), self.spent_since(now, WINDOW));
             let fits = match urgency {
                 Urgency::Overdue => true,
-                // It gets a second in which nothing else is asked.
-                Urgency::Dear => second.is_zero() && (cost > AVERAGE * 5 || window + cost <= AVERAGE * 10),
+                // It gets a second in which nothing else is asked; what every tick spends on events does not count.
+                Urgency::Dear => second <= IDLE && (cost > AVERAGE * 5 || window + cost <= AVERAGE * 10),
                 _ => second + cost <= PEAK && window + cost <= AVERAGE * 10,
             };
             if fits {

@@ -186,6 +186,21 @@ fn a_question_that_is_too_dear_is_asked_seldom_and_alone() {
 }
 
 #[test]
+fn a_question_that_is_too_dear_holds_nothing_up_where_every_tick_looks_for_events() {
+    let mut world = World::new(2, TICK);
+    for _ in 0..300 {
+        let now = world.now;
+        world.governor.spend(now, micros(7));
+        world.tick(|job| match job.ask {
+            Ask::Metric(Metric::ComputeProcesses) => micros(8_000),
+            _ => micros(30),
+        });
+    }
+    assert!(world.longest_gap(world.asked[0].0, Metric::is_essential) <= 3 * TICK);
+    assert!(world.count(Metric::Temperature) > 40, "slow values are read on");
+}
+
+#[test]
 fn one_slow_call_bans_nothing() {
     let mut world = World::new(8, TICK);
     world.run(20, |_| micros(10));
