@@ -14,7 +14,7 @@ use plimsoll_common::{
 use plimsoll_shell::{address, http, ready::Readiness, supervise::Supervisor};
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc, watch},
+    sync::{mpsc, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ use crate::{
     own::{OwnCost, OwnSampler},
     reporter::{self, Reporter, SharedWindow},
     serve::{self, Feeds, Pages},
-    uplink::{self, LinkState, Spool, Uplink, UplinkStatus},
+    uplink::{self, Spool, Uplink},
     wall_clock_ms,
     window::Window,
 };
@@ -86,7 +86,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         own,
         costs,
         interval: config.report_interval,
-        epoch,
+        seed: GpuOptions::seed_of(config.node.as_str()),
     };
     supervisor.spawn("reporter", reporter::run(reporter, cancel));
     if let Some(path) = &config.address_file {
@@ -129,18 +129,15 @@ fn spawn_uplink(
         tracing::warn!("no planner is configured: the agent only serves its own pages");
         return Ok(None);
     };
-    let uplink = Uplink {
-        spool: Arc::new(Mutex::new(Spool::new(config.spool_bytes)?)),
-        ready: Arc::new(Notify::new()),
-        status: Arc::new(watch::Sender::new(UplinkStatus::new(LinkState::Connecting, Instant::now()))),
-        asked_interval: Arc::new(watch::Sender::new(None)),
-    };
+    let uplink = Uplink::new(Spool::new(config.spool_bytes)?, config.report_interval);
     let hello = Hello {
         node: config.node.clone(),
         boot: boot.clone(),
         epoch,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         wall_ms: None,
+        oldest: None,
+        token: None,
     };
     supervisor.spawn("uplink", uplink::run(uplink.clone(), planner, hello, supervisor.cancel().clone()));
     Ok(Some(uplink))

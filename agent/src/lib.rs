@@ -5,7 +5,7 @@
 //! * [`gpu`]: NVML on its own thread; [`engines`]: the engines' pages, one task each, through [`exposition`];
 //!   [`own`]: what the agent itself costs;
 //! * [`window`]: pure; turns samples into one report an interval;
-//! * [`reporter`]: the clock of the windows; [`uplink`]: spool and QUIC connection;
+//! * [`reporter`]: the clock of the windows, [`tempo`]: how fast it goes; [`uplink`]: spool and QUIC connections;
 //! * [`serve`]: the pages; [`app`]: all of it put together; [`config`]: what it is told.
 
 pub mod app;
@@ -17,6 +17,7 @@ pub mod gpu;
 pub mod own;
 pub mod reporter;
 pub mod serve;
+pub mod tempo;
 pub mod topology;
 pub mod uplink;
 pub mod window;

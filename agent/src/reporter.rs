@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use plimsoll_common::ids::AgentEpoch;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval_at},
@@ -16,6 +15,7 @@ use crate::{
     engines::EngineReading,
     gpu::GpuSnapshot,
     own::{CostWindow, OwnCost, OwnSampler},
+    tempo::Tempo,
     uplink::Uplink,
     wall_clock_ms,
     window::Window,
@@ -24,10 +24,8 @@ use crate::{
 /// The window that is being filled, shared with the pages. Locked for moments only, never across an await.
 pub type SharedWindow = Arc<Mutex<Window>>;
 
-/// The shortest interval that a planner may ask for.
-const SHORTEST: Duration = Duration::from_millis(200);
-/// The longest interval that a planner may ask for.
-const LONGEST: Duration = Duration::from_secs(60);
+/// The first window is at least this long.
+const FIRST_WINDOW: Duration = Duration::from_millis(100);
 
 /// What the reporter works with.
 #[derive(Debug)]
@@ -46,8 +44,8 @@ pub struct Reporter {
     pub costs: watch::Sender<OwnCost>,
     /// Between two reports, as configured.
     pub interval: Duration,
-    /// Spreads the reports of a fleet over the interval.
-    pub epoch: AgentEpoch,
+    /// Spreads the reports of a fleet over the interval: a number that differs from node to node.
+    pub seed: u64,
 }
 
 /// Runs until cancelled, then closes and hands over a last window marked as leaving.
@@ -57,23 +55,27 @@ pub struct Reporter {
 pub async fn run(mut reporter: Reporter, cancel: CancellationToken) -> anyhow::Result<()> {
     let mut cost = CostWindow::new();
     let mut asked = reporter.uplink.as_ref().map(|uplink| uplink.asked_interval.subscribe());
-    let mut every = reporter.interval;
-    let mut ticks = ticks(every, reporter.epoch);
+    let mut tempo = Tempo::new(reporter.interval);
+    let mut every = tempo.interval();
+    let mut ticks = ticks(every, reporter.seed);
     loop {
         tokio::select! {
             biased;
             () = cancel.cancelled() => break,
             _ = ticks.tick() => reporter.report(&mut cost, false),
-            Some(reading) = reporter.readings.recv() => reporter.with_window(|window| window.observe(reading)),
-            Some(()) = changed(&mut asked) => {
-                let wish = asked.as_ref().and_then(|asked| *asked.borrow());
-                let next = wish.map_or(reporter.interval, |wish| wish.clamp(SHORTEST, LONGEST));
-                if next != every {
-                    tracing::info!(interval = ?next, "the planner asked for another report interval");
-                    every = next;
-                    ticks = self::ticks(every, reporter.epoch);
+            Some(reading) = reporter.readings.recv() => {
+                let work = reading.shows_work();
+                reporter.with_window(|window| window.observe(reading));
+                if work && tempo.work() {
+                    reporter.report(&mut cost, false);
                 }
             }
+            Some(()) = changed(&mut asked) => tempo.ask(asked.as_ref().and_then(|asked| *asked.borrow())),
+        }
+        if tempo.interval() != every {
+            every = tempo.interval();
+            tracing::info!(interval = ?every, "another report interval, as the planner asked and the engines' work allows");
+            ticks = self::ticks(every, reporter.seed);
         }
     }
     while let Ok(reading) = reporter.readings.try_recv() {
@@ -91,12 +93,11 @@ async fn changed(asked: &mut Option<watch::Receiver<Option<Duration>>>) -> Optio
     }
 }
 
-/// Ticks of an interval whose phase depends on the epoch, so that agents started together do not report together.
-fn ticks(every: Duration, epoch: AgentEpoch) -> tokio::time::Interval {
-    // A multiplicative hash spreads neighbouring start times over the whole interval.
-    let phase =
-        every.mul_f64((epoch.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / (1u64 << 24) as f64);
-    let mut ticks = interval_at(Instant::now() + phase.max(SHORTEST / 2), every);
+/// Ticks of an interval whose phase depends on the node, so that agents started together do not report together.
+fn ticks(every: Duration, seed: u64) -> tokio::time::Interval {
+    // A multiplicative hash spreads neighbouring numbers over the whole interval.
+    let phase = every.mul_f64((seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / (1u64 << 24) as f64);
+    let mut ticks = interval_at(Instant::now() + phase.max(FIRST_WINDOW), every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     ticks
 }
@@ -111,20 +112,13 @@ impl Reporter {
         let own = self.own.sample();
         self.costs.send_replace(own);
         let gpus = Arc::clone(&self.gpus.borrow()).as_of(now);
-        let spool_use = self
-            .uplink
-            .as_ref()
-            .map(|uplink| uplink.spool.lock().unwrap_or_else(PoisonError::into_inner).usage());
-        let dropped = spool_use.map_or(0, |usage| usage.dropped_windows);
+        let dropped = self.uplink.as_ref().map_or(0, |uplink| uplink.usage().dropped_windows);
         let nvml_busy = (gpus.calls > 0).then_some(gpus.busy);
         let cost = cost.close(&own, nvml_busy, dropped);
         let mut closed = self.with_window(|window| window.close(now, wall_clock_ms(), &gpus, cost));
         closed.report.leaving = leaving;
-        let Some(uplink) = &self.uplink else { return };
-        let pushed = uplink.spool.lock().unwrap_or_else(PoisonError::into_inner).push(closed, now);
-        match pushed {
-            Ok(()) => uplink.ready.notify_one(),
-            Err(error) => tracing::error!(%error, "a window could not be kept for the planner and is lost"),
+        if let Some(uplink) = &self.uplink {
+            uplink.push(closed);
         }
     }
 }

@@ -144,6 +144,11 @@ text_id!(
 #[serde(transparent)]
 pub struct AgentEpoch(pub u64);
 
+/// One run of a planner process: a random number. A planner that starts anew has applied nothing of what an earlier one had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PlannerRun(pub u64);
+
 /// The number of a window within one agent epoch, from 1 without gaps. 0 means "none yet".
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -4,11 +4,11 @@
 
 use plimsoll_common::{
     engine::{DistributionKind, Role},
-    ids::{AgentEpoch, BootId, EngineId, Generation, GpuUuid, ModelName, NodeName, Seq},
+    ids::{AgentEpoch, BootId, EngineId, Generation, GpuUuid, ModelName, NodeName, PlannerRun, Seq},
     wire::{
-        Ack, DomainKind, EngineInfo, Frame, FrameDecoder, FrameEncoder, GpuInfo, HEADER_BYTES, Hello,
-        HistogramEntry, Inventory, MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, Message, NvLinkDomain, Report,
-        Request, WireError,
+        Ack, DomainKind, EngineInfo, Frame, FrameDecoder, FrameEncoder, Gap, GpuInfo, HEADER_BYTES, Hello,
+        HistogramEntry, Inventory, MAX_FRAME_BYTES, MAX_GAP_WINDOWS, MAX_MESSAGE_BYTES, Message,
+        NvLinkDomain, Report, Request, Token, WireError,
     },
 };
 use proptest::prelude::*;
@@ -39,7 +39,10 @@ fn samples() -> Vec<(&'static str, Message, u32)> {
         epoch: AgentEpoch(1_795_353_863_214),
         version: "0.1.0".to_owned(),
         wall_ms: Some(1_795_353_870_000),
+        oldest: None,
+        token: None,
     };
+    let returning = Hello { oldest: Some(Seq(417)), token: Token::parse("a-token"), ..hello.clone() };
     let uuid = GpuUuid::parse("GPU-5a1c9e62-7d31-4a0e-8f54-0c2b6d9e1f33").unwrap();
     let inventory = Inventory {
         generation: Generation(2),
@@ -87,12 +90,16 @@ fn samples() -> Vec<(&'static str, Message, u32)> {
         cells: vec![(0, 800), (2, 12)],
         sum: 4_312_000,
     });
+    let ack = Ack { epoch: AgentEpoch(1_795_353_863_214), seq: Seq(9), planner: Some(PlannerRun(0x5eed)) };
     vec![
         ("hello", Message::Hello(hello), 0),
         ("inventory", Message::Inventory(Box::new(inventory)), 0),
         ("report", Message::Report(Box::new(report)), 1500),
-        ("ack", Message::Ack(Ack { epoch: AgentEpoch(1_795_353_863_214), seq: Seq(9) }), 0),
+        ("ack", Message::Ack(Ack { planner: None, ..ack }), 0),
         ("request", Message::Request(Request { report_interval_ms: Some(250) }), 0),
+        ("hello-again", Message::Hello(returning), 0),
+        ("resume", Message::Ack(ack), 0),
+        ("gap", Message::Gap(Gap { first: Seq(10), last: Seq(417) }), 0),
     ]
 }
 
@@ -277,12 +284,19 @@ fn too_much_of_anything_is_refused() {
     let mut report = Report { seq: Seq(1), ..Report::default() };
     report.histograms.push(&HistogramEntry { engine: 0, kind: 1, layout: 0, cells: vec![(4000, 1)], sum: 1 });
     assert!(matches!(decode(&frame(3, &report)), Err(WireError::Refused(_))));
+    let hello =
+        serde_json::json!({ "n": "n", "b": "b", "e": 1, "v": "1", "k": "x".repeat(Token::MAX_BYTES + 1) });
+    assert!(matches!(decode(&frame(1, &hello)), Err(WireError::Refused(_))));
+    for (first, last) in [(0, 3), (4, 3), (1, u64::MAX), (1, MAX_GAP_WINDOWS + 1)] {
+        let gap = serde_json::json!({ "f": first, "q": last });
+        assert!(matches!(decode(&frame(6, &gap)), Err(WireError::Refused(_))), "{first} to {last}");
+    }
 }
 
 proptest! {
     /// Invariant: arbitrary bytes are an error or a message, never a panic.
     #[test]
-    fn any_bytes_decode_or_are_refused(kind in 0u8..7, encoding in 0u8..3, body in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_decode_or_are_refused(kind in 0u8..8, encoding in 0u8..3, body in prop::collection::vec(any::<u8>(), 0..300)) {
         let mut bytes = vec![1, kind, encoding, 0, 0, 0, 0, 0];
         bytes.extend(body);
         let _ = decode(&bytes);
@@ -290,7 +304,7 @@ proptest! {
 
     /// Invariant: a damaged real frame is an error or a message, never a panic.
     #[test]
-    fn damaged_frames_decode_or_are_refused(which in 0usize..5, at in 0usize..600, flip: u8, cut in 0usize..600) {
+    fn damaged_frames_decode_or_are_refused(which in 0usize..8, at in 0usize..600, flip: u8, cut in 0usize..600) {
         let mut bytes = encode(&samples()[which].1, 7);
         if let Some(byte) = bytes.get_mut(at) {
             *byte ^= flip;

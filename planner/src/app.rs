@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
-use plimsoll_common::wire::ALPN;
+use plimsoll_common::{ids::PlannerRun, wire::ALPN};
 use plimsoll_shell::{address, http, ready::Readiness, supervise::Supervisor, tls};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     config::{Config, ServerIdentity},
-    drive::{self, Driver},
+    drive::{self, Asking, Cadence, Driver},
     ingest::{Ingest, IngestStats},
     serve::{self, Pages},
 };
@@ -49,7 +49,13 @@ impl App {
         let (options, shared) = (config.ingest, Arc::clone(&stats));
         let ingest = Ingest::bind(config.listen_quic, tls, options, shared, events, clock, cancel.clone())?;
         let bound = Bound { quic: ingest.local_addr()?, http: listener.local_addr()? };
-        let (driver, published) = Driver::new(config.limits, clock, config.publish_interval);
+        let (driver, published) = Driver::new(
+            config.limits,
+            clock,
+            config.publish_interval,
+            PlannerRun(rand::random()),
+            asking(config),
+        );
         let (readiness, [snapshot]) = Readiness::new(["first_snapshot"]);
         let mut supervisor = Supervisor::new(cancel.clone());
         let pages = Pages::new(published.clone(), questions, stats, clock);
@@ -88,6 +94,14 @@ impl App {
     /// When a part failed or did not end in time.
     pub async fn run(self, config: &Config) -> anyhow::Result<()> {
         self.supervisor.run(config.shutdown_timeout).await
+    }
+}
+
+fn asking(config: &Config) -> Asking {
+    if config.adaptive_cadence {
+        Asking::ByLoad(Cadence::default())
+    } else {
+        Asking::All(config.request.unwrap_or_default())
     }
 }
 

@@ -66,7 +66,7 @@ pub struct Config {
 /// The planner and how it is trusted.
 #[derive(Debug, Clone)]
 pub struct Planner {
-    /// `host:port`; resolved anew for every connection.
+    /// `host:port`; every address that it resolves to is a planner of its own. Resolved anew now and then.
     pub address: String,
     /// The name its certificate must show.
     pub name: String,
@@ -74,6 +74,8 @@ pub struct Planner {
     pub ca: Option<PathBuf>,
     /// What the agent shows of itself: certificate and key (PEM).
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// A file with a token that proves who the agent is, for planners that ask for one.
+    pub token: Option<PathBuf>,
 }
 
 impl Config {
@@ -165,9 +167,9 @@ fn check_planner(settings: &Settings, problems: &mut Problems) -> Option<Planner
         }
     };
     let Some(given) = &settings.planner else {
-        if settings.planner_ca.is_some() || identity.is_some() {
+        if settings.planner_ca.is_some() || settings.planner_token.is_some() || identity.is_some() {
             problems.push(
-                "planner: certificates are given but no planner to show them to; give --planner HOST:PORT",
+                "planner: certificates or a token are given but no planner to show them to; give --planner HOST:PORT",
             );
         }
         return None;
@@ -187,7 +189,8 @@ fn check_planner(settings: &Settings, problems: &mut Problems) -> Option<Planner
         );
     }
     let name = settings.planner_name.clone().unwrap_or_else(|| host.trim_matches(['[', ']']).to_owned());
-    Some(Planner { address, name, ca: settings.planner_ca.clone(), identity })
+    let token = settings.planner_token.clone();
+    Some(Planner { address, name, ca: settings.planner_ca.clone(), identity, token })
 }
 
 #[cfg(test)]

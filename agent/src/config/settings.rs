@@ -21,7 +21,8 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
 
-    /// The planner that takes the reports; without one the agent only serves its own pages [default port: 9476].
+    /// The planner that takes the reports; every address of the name is one. Without it the agent only serves its own
+    /// pages [default port: 9476].
     #[arg(long, env = "PLIMSOLL_PLANNER", value_name = "HOST:PORT", help_heading = "Planner")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub planner: Option<String>,
@@ -46,6 +47,12 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_key: Option<PathBuf>,
 
+    /// File with a token that proves to the planner which node this is, such as a projected service-account token; read anew
+    /// for every connection.
+    #[arg(long, value_name = "FILE", help_heading = "Planner")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub planner_token: Option<PathBuf>,
+
     /// Trust any planner. For trying things out on one machine; says so loudly.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "Planner")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +63,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub report_interval: Option<HumanDuration>,
 
-    /// How many bytes of reports are kept while no planner takes them [default: 8388608].
+    /// How many bytes of reports are kept for planners that are away or start anew [default: 8388608].
     #[arg(long, value_name = "BYTES", help_heading = "Planner")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool_bytes: Option<u64>,

@@ -27,6 +27,15 @@ pub struct EngineReading {
 }
 
 impl EngineReading {
+    /// Whether the engine has a request, or had one since the page before.
+    #[must_use]
+    pub fn shows_work(&self) -> bool {
+        self.outcome.as_ref().is_ok_and(|update| {
+            let now = [update.gauges.running, update.gauges.waiting, update.delta.arrived];
+            now.into_iter().flatten().any(|n| n > 0)
+        })
+    }
+
     /// The engine's state as this scrape shows it.
     #[must_use]
     pub const fn state(&self) -> EngineState {

@@ -1,16 +1,16 @@
 //! `/status`: how the agent itself is, what it costs, and what it had to drop.
 
-use std::{collections::BTreeMap, sync::PoisonError};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use axum::{Json, extract::State};
-use plimsoll_common::{units::Ratio, wire::EngineState};
+use plimsoll_common::{ids::Seq, units::Ratio, wire::EngineState};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::{Pages, gpus, json::age_seconds, json::seconds, pods};
 use crate::{
     gpu::{GovernorState, GpuSnapshot},
-    uplink::Uplink,
+    uplink::{LinkStatus, Uplink},
 };
 
 pub(super) async fn status(State(pages): State<Pages>) -> Json<Value> {
@@ -107,24 +107,45 @@ fn by_call(snapshot: &GpuSnapshot) -> Vec<Value> {
 
 fn planner(pages: &Pages, uplink: &Uplink, now: Instant) -> Value {
     let status = uplink.status.borrow().clone();
-    let spool = uplink.spool.lock().unwrap_or_else(PoisonError::into_inner).usage();
+    let spool = uplink.usage();
+    let best = status.best().map(|(_, link)| link);
+    let unresolved = status.unresolved.as_ref();
+    let since = best.map(|link| link.since).or_else(|| unresolved.map(|(since, _)| *since));
+    let error =
+        best.and_then(|link| link.last_error.clone()).or_else(|| unresolved.map(|(_, error)| error.clone()));
     json!({
         "address": pages.0.planner,
-        "state": status.state.as_str(),
-        "since_seconds": age_seconds(status.since, now),
-        "last_error": status.last_error,
-        "round_trip_seconds": status.rtt.map(seconds),
+        "state": best.map_or("unresolved", |link| link.state.as_str()),
+        "since_seconds": since.map(|since| age_seconds(since, now)),
+        "last_error": error,
+        "round_trip_seconds": best.and_then(|link| link.rtt).map(seconds),
         "connections": status.connects,
         "reports_sent": status.reports_sent,
         "frame_bytes_sent": status.bytes_sent,
-        "acknowledged_window": status.acknowledged,
+        "gaps_told": status.gaps_told,
+        "acknowledged_window": best.map_or(Seq(0), |link| link.acknowledged),
         "unknown_messages": status.bad_frames,
         "report_interval_seconds": pages.0.report_interval.as_secs_f64(),
         "report_interval_asked_seconds": uplink.asked_interval.borrow().map(|asked| asked.as_secs_f64()),
+        "links": status.links.iter().map(|(address, link)| planner_link(*address, link, now)).collect::<Vec<_>>(),
         "spool": {
             "reports": spool.reports,
+            "retained_reports": spool.retained,
             "bytes": spool.bytes,
+            "coalesced_windows": spool.coalesced_windows,
             "dropped_windows": spool.dropped_windows,
         },
+    })
+}
+
+fn planner_link(address: SocketAddr, link: &LinkStatus, now: Instant) -> Value {
+    json!({
+        "address": address.to_string(),
+        "state": link.state.as_str(),
+        "since_seconds": age_seconds(link.since, now),
+        "last_error": link.last_error,
+        "round_trip_seconds": link.rtt.map(seconds),
+        "acknowledged_window": link.acknowledged,
+        "report_interval_asked_seconds": link.asked_interval.map(|asked| asked.as_secs_f64()),
     })
 }

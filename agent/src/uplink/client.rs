@@ -1,238 +1,146 @@
-//! Keeps a connection to the planner and sends what the spool holds.
+//! Finds the planners behind the configured name and keeps a link to each of them.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context;
-use plimsoll_common::wire::{ALPN, CloseCode, Hello};
-use plimsoll_shell::tls;
+use plimsoll_common::wire::Hello;
 use tokio::{
-    sync::{Notify, watch},
-    time::{Instant, sleep, sleep_until, timeout},
+    sync::Notify,
+    task::JoinSet,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    backoff::Backoff,
-    connection::{FromPlanner, Link, client_config},
-    spool::Spool,
-    status::{LinkState, UplinkStatus},
+    Uplink,
+    link::{self, Shared},
+    status::LinkStatus,
 };
 use crate::config::Planner;
 
-/// Between the first and second try; every failure doubles the longest wait, up to [`LONGEST_WAIT`].
-const SHORTEST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// A connection that lasted this long begins with short waits again when it ends.
-const STEADY_AFTER: Duration = Duration::from_secs(10);
-/// A planner that leaves reports unacknowledged for this long is taken for dead, whatever QUIC believes.
-const ACK_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the last report may wait for its acknowledgement at the end.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// Between two looks at the name when all is well, and the least time between two looks when it is not.
+const RESOLVE_EVERY: Duration = Duration::from_secs(30);
+const RESOLVE_AT_MOST_EVERY: Duration = Duration::from_secs(1);
+/// For how long windows are kept for an address that the name no longer stands for.
+const GRACE: Duration = Duration::from_secs(60);
+/// More addresses than this are not connected to.
+const MAX_PLANNERS: usize = 16;
 
-/// What the rest of the agent shares with the uplink.
-#[derive(Debug, Clone)]
-pub struct Uplink {
-    /// Reports that wait. Locked for moments only, never across an await.
-    pub spool: Arc<Mutex<Spool>>,
-    /// Rung when the spool got something to send.
-    pub ready: Arc<Notify>,
-    /// Where the connection stands.
-    pub status: Arc<watch::Sender<UplinkStatus>>,
-    /// What interval between reports the planner would like, if any.
-    pub asked_interval: Arc<watch::Sender<Option<Duration>>>,
-}
-
-impl Uplink {
-    fn with_spool<T>(&self, act: impl FnOnce(&mut Spool) -> T) -> T {
-        act(&mut self.spool.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn state(&self, state: LinkState, error: Option<String>) {
-        self.status.send_modify(|status| {
-            status.state = state;
-            status.since = Instant::now();
-            if error.is_some() {
-                status.last_error = error;
-            }
-        });
-    }
+/// An address that the name stands for, or did.
+#[derive(Debug)]
+struct Known {
+    cancel: CancellationToken,
+    vanished: Option<Instant>,
 }
 
 /// Runs until cancelled; connection losses are normal and never end it.
 ///
 /// # Errors
-/// When certificates can't be read or no UDP socket can be had: things that trying again does not mend.
+/// When certificates can't be read at the start: what can't be shown now is not likely to be there later.
 pub async fn run(
     uplink: Uplink,
     planner: Planner,
     hello: Hello,
     cancel: CancellationToken,
 ) -> anyhow::Result<()> {
-    let config = client_config(tls_config(&planner)?)?;
-    let mut backoff = Backoff::new(SHORTEST_WAIT, LONGEST_WAIT);
+    let trouble = Arc::new(Notify::new());
+    let shared = Arc::new(Shared::new(uplink, planner, hello, Arc::clone(&trouble))?);
+    let mut known: BTreeMap<SocketAddr, Known> = BTreeMap::new();
+    let mut links = JoinSet::new();
     while !cancel.is_cancelled() {
-        uplink.state(LinkState::Connecting, None);
-        let begun = Instant::now();
-        match session(&uplink, &planner, &config, &hello, &cancel).await {
-            Ok(()) => break,
-            Err(error) => {
-                let text = format!("{error:#}");
-                tracing::warn!(planner = planner.address, error = text, "no connection to the planner");
-                uplink.state(LinkState::Waiting, Some(text));
-            }
-        }
-        if begun.elapsed() > STEADY_AFTER {
-            backoff.reset();
-        }
-        tokio::select! { () = sleep(backoff.next_wait(rand::random())) => (), () = cancel.cancelled() => break }
-    }
-    Ok(())
-}
-
-fn tls_config(planner: &Planner) -> anyhow::Result<rustls::ClientConfig> {
-    let trust = match &planner.ca {
-        Some(ca) => tls::Trust::Roots(tls::trust(ca)?),
-        None => {
-            tracing::warn!(
-                "--dev: any planner is trusted, nobody vouches for it; never use this outside a test"
-            );
-            tls::Trust::Anybody
-        }
-    };
-    let identity =
-        planner.identity.as_ref().map(|(cert, key)| tls::Identity::from_pem_files(cert, key)).transpose()?;
-    tls::client(trust, identity, ALPN)
-}
-
-/// One connection: from resolving the name to the connection's end. `Ok` means that the agent is stopping.
-async fn session(
-    uplink: &Uplink,
-    planner: &Planner,
-    config: &quinn::ClientConfig,
-    hello: &Hello,
-    cancel: &CancellationToken,
-) -> anyhow::Result<()> {
-    let opened = tokio::select! {
-        opened = open(planner, config, hello) => opened?,
-        () = cancel.cancelled() => return Ok(()),
-    };
-    let (endpoint, mut link) = opened;
-    tracing::info!(planner = planner.address, applied = link.applied.0, "connected to the planner");
-    uplink.with_spool(|spool| {
-        spool.acknowledge(link.applied);
-        spool.rewind();
-    });
-    uplink.status.send_modify(|status| {
-        status.connects += 1;
-        status.acknowledged = link.applied;
-    });
-    uplink.state(LinkState::Connected, None);
-    let ended = exchange(uplink, &mut link, hello, cancel).await;
-    uplink.status.send_modify(|status| status.udp_bytes_sent += link.quic.stats().udp_tx.bytes);
-    match &ended {
-        Ok(()) => link.close(CloseCode::Done, "the agent is stopping"),
-        Err(error) => link.close(CloseCode::Done, &format!("{error:#}")),
-    }
-    // The close frame leaves only while the endpoint is driven.
-    let _ = timeout(Duration::from_millis(200), endpoint.wait_idle()).await;
-    ended
-}
-
-async fn open(
-    planner: &Planner,
-    config: &quinn::ClientConfig,
-    hello: &Hello,
-) -> anyhow::Result<(quinn::Endpoint, Link)> {
-    let address = tokio::net::lookup_host(&planner.address)
-        .await
-        .with_context(|| format!("'{}' can't be resolved", planner.address))?
-        .next()
-        .with_context(|| format!("'{}' resolves to no address", planner.address))?;
-    let local: SocketAddr = match address {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let endpoint = quinn::Endpoint::client(local).context("no UDP socket for the planner")?;
-    let hello = Hello { wall_ms: Some(crate::wall_clock_ms()), ..hello.clone() };
-    let link = Link::open(&endpoint, config.clone(), address, &planner.name, &hello).await?;
-    Ok((endpoint, link))
-}
-
-/// Sends and listens until the connection ends (an error) or the agent stops and its last report is acknowledged.
-async fn exchange(
-    uplink: &Uplink,
-    link: &mut Link,
-    hello: &Hello,
-    cancel: &CancellationToken,
-) -> anyhow::Result<()> {
-    let mut leave_by = None;
-    let mut heard = Instant::now();
-    loop {
-        send_all(uplink, link).await?;
-        let outstanding = uplink.with_spool(|spool| spool.usage().reports) > 0;
-        if !outstanding {
-            heard = Instant::now();
-        }
-        if cancel.is_cancelled() {
-            let by = *leave_by.get_or_insert_with(|| Instant::now() + FAREWELL);
-            if !outstanding || Instant::now() >= by {
-                return Ok(());
-            }
-        }
-        let deadline = leave_by.unwrap_or(heard + ACK_TIMEOUT);
+        let resolved = tokio::select! {
+            resolved = resolve(&shared.planner.address) => resolved,
+            () = cancel.cancelled() => break,
+        };
+        look(&shared, resolved, &mut known, &mut links, &cancel);
+        let pause = if known.is_empty() { RESOLVE_AT_MOST_EVERY } else { RESOLVE_EVERY };
         tokio::select! {
-            () = uplink.ready.notified() => (),
-            () = cancel.cancelled(), if leave_by.is_none() => (),
-            message = link.control.next() => {
-                heard = Instant::now();
-                on_message(uplink, message?, hello);
-            }
-            () = sleep_until(deadline), if outstanding => {
-                anyhow::ensure!(leave_by.is_some(), "reports were not acknowledged for {ACK_TIMEOUT:?}");
-            }
+            () = sleep(pause) => (),
+            () = async {
+                sleep(RESOLVE_AT_MOST_EVERY).await;
+                trouble.notified().await;
+            } => (),
+            () = cancel.cancelled() => (),
+        }
+        while let Some(ended) = links.try_join_next() {
+            ended.context("a link to a planner broke")?;
         }
     }
-}
-
-async fn send_all(uplink: &Uplink, link: &mut Link) -> anyhow::Result<()> {
-    while let Some((generation, frame)) = uplink.with_spool(|spool| spool.next(Instant::now())) {
-        let mut bytes = frame.len();
-        if link.must_tell(generation) {
-            let inventory = uplink.with_spool(|spool| spool.inventory(generation).map(<[u8]>::to_vec));
-            if let Some(inventory) = inventory {
-                bytes += inventory.len();
-                link.send(&inventory).await?;
-            }
-            link.told(generation);
-        }
-        link.send(&frame).await?;
-        uplink.status.send_modify(|status| {
-            status.reports_sent += 1;
-            status.bytes_sent += bytes as u64;
-            status.rtt = Some(link.quic.rtt());
-        });
+    while let Some(ended) = links.join_next().await {
+        ended.context("a link to a planner broke")?;
     }
     Ok(())
 }
 
-fn on_message(uplink: &Uplink, message: FromPlanner, hello: &Hello) {
-    match message {
-        FromPlanner::Applied(epoch, seq) if epoch == hello.epoch => {
-            uplink.with_spool(|spool| spool.acknowledge(seq));
-            uplink.status.send_modify(|status| status.acknowledged = status.acknowledged.max(seq));
+async fn resolve(name: &str) -> Result<BTreeSet<SocketAddr>, String> {
+    match tokio::net::lookup_host(name).await {
+        Ok(addresses) => {
+            let addresses: BTreeSet<SocketAddr> = addresses.collect();
+            if addresses.is_empty() { Err(format!("'{name}' resolves to no address")) } else { Ok(addresses) }
         }
-        FromPlanner::Applied(..) => (),
-        FromPlanner::Request(request) => {
-            let asked = request.report_interval_ms.map(Duration::from_millis);
-            uplink.asked_interval.send_replace(asked);
+        Err(error) => Err(format!("'{name}' can't be resolved: {error}")),
+    }
+}
+
+/// Brings the links in line with the addresses. Where the name can't be resolved, those that are known stay.
+fn look(
+    shared: &Arc<Shared>,
+    resolved: Result<BTreeSet<SocketAddr>, String>,
+    known: &mut BTreeMap<SocketAddr, Known>,
+    links: &mut JoinSet<()>,
+    cancel: &CancellationToken,
+) {
+    let uplink = &shared.uplink;
+    let addresses = match resolved {
+        Ok(addresses) => {
+            uplink.update(|status| status.unresolved = None);
+            addresses
         }
-        FromPlanner::Unknown(error) => {
-            tracing::debug!(%error, "skipped a message of a newer planner");
-            uplink.status.send_modify(|status| status.bad_frames += 1);
+        Err(error) => {
+            if uplink.status.borrow().unresolved.is_none() {
+                tracing::warn!(error, "the planner's name stands for nothing");
+            }
+            let since =
+                uplink.status.borrow().unresolved.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+            uplink.update(|status| status.unresolved = Some((since, error)));
+            return;
         }
+    };
+    let now = Instant::now();
+    for (address, link) in known.iter_mut() {
+        link.vanished = if addresses.contains(address) { None } else { Some(link.vanished.unwrap_or(now)) };
+    }
+    known.retain(|address, link| {
+        let keep = link.vanished.is_none_or(|since| now.duration_since(since) < GRACE);
+        if !keep {
+            tracing::info!(planner = %address, "the planner's name no longer stands for this address");
+            link.cancel.cancel();
+            uplink.with_spool(|spool| spool.detach(*address, uplink.now()));
+            uplink.update(|status| {
+                status.links.remove(address);
+            });
+        }
+        keep
+    });
+    for address in addresses {
+        if known.contains_key(&address) {
+            continue;
+        }
+        if known.len() >= MAX_PLANNERS {
+            tracing::warn!(planner = %address, "not connected to: {MAX_PLANNERS} planners are enough");
+            continue;
+        }
+        uplink.with_spool(|spool| spool.attach(address));
+        uplink.update(|status| {
+            status.links.insert(address, LinkStatus::new(now));
+        });
+        let cancel = cancel.child_token();
+        known.insert(address, Known { cancel: cancel.clone(), vanished: None });
+        links.spawn(link::run(Arc::clone(shared), address, cancel));
     }
 }

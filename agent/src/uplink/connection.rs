@@ -4,8 +4,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use plimsoll_common::{
-    ids::{AgentEpoch, Generation, Seq},
-    wire::{CloseCode, FrameDecoder, FrameEncoder, Hello, MAX_FRAME_BYTES, Message, Request, WireError},
+    ids::{AgentEpoch, PlannerRun, Seq},
+    wire::{FrameDecoder, FrameEncoder, Gap, Hello, MAX_FRAME_BYTES, Message, Request, WireError},
 };
 use quinn::{Connection, RecvStream, SendStream, TransportConfig, VarInt};
 use tokio::time::timeout;
@@ -21,12 +21,19 @@ const IDLE_TIMEOUT_MS: u32 = 30_000;
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) quic: Connection,
-    /// Kept open: the planner ends the connection when it is reset.
-    _hello: SendStream,
+    pub(super) up: Up,
     pub(super) control: Control,
+    /// Which run of the planner this is, where it tells.
+    pub(super) run: Option<PlannerRun>,
     /// Up to which window of this epoch the planner has applied everything.
     pub(super) applied: Seq,
-    told: Option<Generation>,
+}
+
+/// The agent's side of the control stream. The planner ends the connection when it is reset.
+#[derive(Debug)]
+pub(super) struct Up {
+    stream: SendStream,
+    encoder: FrameEncoder,
 }
 
 /// What the planner says on the control stream.
@@ -41,7 +48,7 @@ pub(super) struct Control {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FromPlanner {
     /// Everything up to here is applied.
-    Applied(AgentEpoch, Seq),
+    Applied(AgentEpoch, Seq, Option<PlannerRun>),
     /// What the planner would like.
     Request(Request),
     /// A message that a newer planner sends and this build does not know.
@@ -73,55 +80,57 @@ impl Link {
         config: quinn::ClientConfig,
         address: SocketAddr,
         name: &str,
-        hello: &Hello,
+        hello: Hello,
     ) -> anyhow::Result<Self> {
+        let epoch = hello.epoch;
         let connecting = endpoint.connect_with(config, address, name)?;
         let open = async {
             let quic = connecting.await.with_context(|| format!("no connection to {address}"))?;
-            let (mut send, stream) = quic.open_bi().await.context("no control stream")?;
-            let frame = FrameEncoder::new()?.encode(&Message::Hello(hello.clone()), 0)?;
-            let length = u32::try_from(frame.len()).context("the hello is too long")?;
-            send.write_all(&length.to_be_bytes()).await?;
-            send.write_all(&frame).await?;
-            let mut control = Control { stream, decoder: FrameDecoder::new()?, buffer: Vec::new() };
-            let applied = loop {
+            let (stream, receive) = quic.open_bi().await.context("no control stream")?;
+            let mut up = Up { stream, encoder: FrameEncoder::new()? };
+            up.send(&Message::Hello(hello)).await?;
+            let mut control = Control { stream: receive, decoder: FrameDecoder::new()?, buffer: Vec::new() };
+            let (applied, run) = loop {
                 match control.next().await? {
-                    FromPlanner::Applied(epoch, seq) if epoch == hello.epoch => break seq,
-                    FromPlanner::Applied(..) => break Seq(0),
+                    FromPlanner::Applied(of, seq, run) if of == epoch => break (seq, run),
+                    FromPlanner::Applied(_, _, run) => break (Seq(0), run),
                     FromPlanner::Request(_) | FromPlanner::Unknown(_) => (),
                 }
             };
-            anyhow::Ok(Self { quic, _hello: send, control, applied, told: None })
+            anyhow::Ok(Self { quic, up, control, run, applied })
         };
         timeout(CONNECT_TIMEOUT, open)
             .await
             .with_context(|| format!("{address} did not answer within {CONNECT_TIMEOUT:?}"))?
     }
+}
 
-    /// Whether the planner still has to be told this inventory.
-    pub(super) fn must_tell(&self, generation: Generation) -> bool {
-        self.told != Some(generation)
-    }
+/// Sends one frame on a stream of its own. To drop the future midway would send a part of it.
+///
+/// # Errors
+/// When the connection ends first.
+pub(super) async fn send(quic: &Connection, frame: &[u8]) -> anyhow::Result<()> {
+    let mut stream = quic.open_uni().await?;
+    stream.write_all(frame).await?;
+    stream.finish()?;
+    Ok(())
+}
 
-    /// Notes that the planner was told this inventory.
-    pub(super) const fn told(&mut self, generation: Generation) {
-        self.told = Some(generation);
-    }
-
-    /// Sends one frame on a stream of its own.
+impl Up {
+    /// Tells of windows that will not come.
     ///
     /// # Errors
     /// When the connection ends first.
-    pub(super) async fn send(&self, frame: &[u8]) -> anyhow::Result<()> {
-        let mut stream = self.quic.open_uni().await?;
-        stream.write_all(frame).await?;
-        stream.finish()?;
-        Ok(())
+    pub(super) async fn gap(&mut self, gap: Gap) -> anyhow::Result<()> {
+        self.send(&Message::Gap(gap)).await
     }
 
-    /// Ends the connection and says why.
-    pub(super) fn close(&self, code: CloseCode, reason: &str) {
-        self.quic.close(VarInt::from_u32(code.code()), reason.as_bytes());
+    async fn send(&mut self, message: &Message) -> anyhow::Result<()> {
+        let frame = self.encoder.encode(message, 0)?;
+        let length = u32::try_from(frame.len()).context("a control frame is too long")?;
+        self.stream.write_all(&length.to_be_bytes()).await?;
+        self.stream.write_all(&frame).await?;
+        Ok(())
     }
 }
 
@@ -150,7 +159,7 @@ impl Control {
         self.buffer.drain(..4 + length);
         match decoded {
             Ok(frame) => match frame.message {
-                Message::Ack(ack) => Ok(Some(FromPlanner::Applied(ack.epoch, ack.seq))),
+                Message::Ack(ack) => Ok(Some(FromPlanner::Applied(ack.epoch, ack.seq, ack.planner))),
                 Message::Request(request) => Ok(Some(FromPlanner::Request(request))),
                 other => bail!("a planner does not send a {:?}", other.kind()),
             },

@@ -1,6 +1,11 @@
 //! What a decoded message must obey before anybody acts on it.
 
-use super::{error::WireError, inventory::Inventory, report::Report};
+use super::{
+    error::WireError,
+    hello::{Gap, Hello, MAX_GAP_WINDOWS, Token},
+    inventory::Inventory,
+    report::Report,
+};
 use crate::histogram::{MAX_BUCKET_EDGES, layout::CELLS};
 
 /// The most GPUs a node may report (16 GPUs with 7 MIG instances each are 112).
@@ -26,6 +31,29 @@ fn at_most(what: &str, n: usize, limit: usize) -> Result<(), WireError> {
         return Err(WireError::Refused(format!("{n} {what}, at most {limit} are allowed")));
     }
     Ok(())
+}
+
+impl Limits for Hello {
+    fn check(&self) -> Result<(), WireError> {
+        at_most("bytes in a version", self.version.len(), MAX_TEXT_BYTES)?;
+        at_most(
+            "bytes in a token",
+            self.token.as_ref().map_or(0, |token| token.as_bytes().len()),
+            Token::MAX_BYTES,
+        )
+    }
+}
+
+impl Limits for Gap {
+    fn check(&self) -> Result<(), WireError> {
+        let (first, last) = (self.first.0, self.last.0);
+        if first == 0 || first > last || last - first >= MAX_GAP_WINDOWS {
+            return Err(WireError::Refused(format!(
+                "windows {first}..={last} are no gap of 1 to {MAX_GAP_WINDOWS} windows"
+            )));
+        }
+        Ok(())
+    }
 }
 
 impl Limits for Inventory {

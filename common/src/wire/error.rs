@@ -102,6 +102,10 @@ pub enum CloseCode {
     Replaced = 6,
     /// More than this hub has room for; come back later.
     Busy = 7,
+    /// The agent did not prove to be who it says it is.
+    Unproven = 8,
+    /// Another run of an agent took this node over and is connected.
+    Duplicate = 9,
 }
 
 impl CloseCode {

@@ -18,7 +18,7 @@ use zstd::bulk::{Compressor, Decompressor};
 use super::{
     check::Limits,
     error::WireError,
-    hello::{Ack, Hello, Request},
+    hello::{Ack, Gap, Hello, Request},
     inventory::Inventory,
     report::Report,
 };
@@ -53,6 +53,8 @@ pub enum MessageKind {
     Ack = 4,
     /// [`Request`].
     Request = 5,
+    /// [`Gap`].
+    Gap = 6,
 }
 
 /// Any message of the protocol.
@@ -68,6 +70,8 @@ pub enum Message {
     Ack(Ack),
     /// Planner → agent: what I would like.
     Request(Request),
+    /// Agent → planner: what will never come.
+    Gap(Gap),
 }
 
 impl Message {
@@ -80,6 +84,7 @@ impl Message {
             Self::Report(_) => MessageKind::Report,
             Self::Ack(_) => MessageKind::Ack,
             Self::Request(_) => MessageKind::Request,
+            Self::Gap(_) => MessageKind::Gap,
         }
     }
 }
@@ -125,6 +130,7 @@ impl FrameEncoder {
             Message::Report(report) => pack(report),
             Message::Ack(ack) => pack(ack),
             Message::Request(request) => pack(request),
+            Message::Gap(gap) => pack(gap),
         }?;
         if body.len() > MAX_MESSAGE_BYTES {
             return Err(WireError::Encode(format!(
@@ -221,13 +227,18 @@ const fn kind_of(code: u8) -> Result<MessageKind, WireError> {
         3 => Ok(MessageKind::Report),
         4 => Ok(MessageKind::Ack),
         5 => Ok(MessageKind::Request),
+        6 => Ok(MessageKind::Gap),
         other => Err(WireError::UnknownKind(other)),
     }
 }
 
 fn unpack(kind: MessageKind, body: &[u8]) -> Result<Message, WireError> {
     Ok(match kind {
-        MessageKind::Hello => Message::Hello(parse(body)?),
+        MessageKind::Hello => {
+            let hello: Hello = parse(body)?;
+            hello.check()?;
+            Message::Hello(hello)
+        }
         MessageKind::Inventory => {
             let inventory: Box<Inventory> = parse(body)?;
             inventory.check()?;
@@ -240,6 +251,11 @@ fn unpack(kind: MessageKind, body: &[u8]) -> Result<Message, WireError> {
         }
         MessageKind::Ack => Message::Ack(parse(body)?),
         MessageKind::Request => Message::Request(parse(body)?),
+        MessageKind::Gap => {
+            let gap: Gap = parse(body)?;
+            gap.check()?;
+            Message::Gap(gap)
+        }
     })
 }
 

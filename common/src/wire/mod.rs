@@ -11,6 +11,7 @@ mod error;
 mod frame;
 mod hello;
 mod inventory;
+mod merge;
 mod report;
 mod varint;
 
@@ -21,8 +22,9 @@ pub use frame::{
     Frame, FrameDecoder, FrameEncoder, HEADER_BYTES, MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, MAX_NESTING,
     Message, MessageKind, WIRE_VERSION,
 };
-pub use hello::{Ack, Hello, Request};
+pub use hello::{Ack, Gap, Hello, MAX_GAP_WINDOWS, Request, Token};
 pub use inventory::{DomainKind, DriverInfo, EngineInfo, GpuInfo, HostInfo, Inventory, NvLinkDomain};
+pub use merge::{MergeError, merge};
 pub use report::{
     AgentCost, EngineColumns, EngineState, GpuColumns, GpuState, HistogramColumns, HistogramEntry, Report,
     SourceState,

@@ -38,6 +38,10 @@ pub struct Config {
     pub client_ca: Option<PathBuf>,
     /// Bounds of ingest.
     pub ingest: IngestOptions,
+    /// What all agents are asked for, where it is the same for all.
+    pub request: Option<Request>,
+    /// Whether agents are asked by what their pools do.
+    pub adaptive_cadence: bool,
     /// Bounds of the fleet.
     pub limits: Limits,
     /// Between two snapshots.
@@ -102,6 +106,7 @@ impl Config {
             ));
         }
         let ingest = check_ingest(settings, problems);
+        let (request, adaptive_cadence) = check_cadence(settings, problems);
         let limits = check_limits(settings, problems);
         let publish_interval =
             within("publish-interval", settings.publish_interval, 1_000, 10..=60_000, problems);
@@ -113,6 +118,8 @@ impl Config {
             identity: identity?,
             client_ca: settings.tls_client_ca.clone(),
             ingest,
+            request,
+            adaptive_cadence,
             limits,
             publish_interval,
             address_file: settings.address_file.clone(),
@@ -154,18 +161,25 @@ fn check_identity(settings: &Settings, dev: bool, problems: &mut Problems) -> Op
 
 fn check_ingest(settings: &Settings, problems: &mut Problems) -> IngestOptions {
     let defaults = IngestOptions::default();
-    let report_interval_ms = settings.report_interval.map(|given| {
-        within("report-interval", Some(given), 1_000, 100..=300_000, problems).as_millis() as u64
-    });
     let max_connections = settings.max_connections.unwrap_or(defaults.max_connections);
     if max_connections == 0 {
         problems.push("max-connections: 0 would let no agent in; give at least 1");
     }
-    IngestOptions {
-        max_connections,
-        request: report_interval_ms.map(|ms| Request { report_interval_ms: Some(ms) }),
-        ..defaults
+    IngestOptions { max_connections, ..defaults }
+}
+
+/// What all agents are asked for, and whether each is asked by its load instead.
+fn check_cadence(settings: &Settings, problems: &mut Problems) -> (Option<Request>, bool) {
+    let given = settings.report_interval.map(|given| {
+        within("report-interval", Some(given), 1_000, 100..=300_000, problems).as_millis() as u64
+    });
+    if given.is_some() && settings.adaptive_cadence == Some(true) {
+        problems.push(
+            "adaptive-cadence: agents are asked for one report-interval, or each by its load; give one",
+        );
     }
+    let request = given.map(|ms| Request { report_interval_ms: Some(ms) });
+    (request, settings.adaptive_cadence.unwrap_or_else(|| given.is_none()))
 }
 
 fn check_limits(settings: &Settings, problems: &mut Problems) -> Limits {
@@ -245,7 +259,7 @@ mod tests {
         assert_eq!(config.listen_quic.to_string(), DEFAULT_LISTEN_QUIC);
         assert_eq!(config.listen_http.to_string(), DEFAULT_LISTEN_HTTP);
         assert_eq!(config.identity, ServerIdentity::Dev { cert_out: None });
-        assert_eq!(config.ingest.request, None);
+        assert_eq!((config.request, config.adaptive_cadence), (None, true));
     }
 
     #[test]

@@ -44,10 +44,16 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dev_cert_out: Option<PathBuf>,
 
-    /// Ask agents for a report this often: 100ms to 5m [default: each agent's own setting].
+    /// Ask all agents for a report this often: 100ms to 5m [default: --adaptive-cadence].
     #[arg(long, value_name = "DURATION", help_heading = "Agents")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub report_interval: Option<HumanDuration>,
+
+    /// Ask agents whose pools are near their limit for a report every 500ms, idle ones for one every 5s, and leave it to the
+    /// others [default: true without --report-interval].
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "Agents")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adaptive_cadence: Option<bool>,
 
     /// The most connections at a time [default: 25000].
     #[arg(long, value_name = "N", help_heading = "Agents")]

@@ -4,18 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use plimsoll_common::{
     units::Micros,
-    wire::{Ack, CloseCode, Frame, Hello, MAX_FRAME_BYTES, Message, WireError},
+    wire::{Ack, CloseCode, Frame, Hello, MAX_FRAME_BYTES, Message, Request, WireError},
 };
 use quinn::{Connection, Incoming, ReadError, ReadToEndError, RecvStream, VarInt};
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tracing::Instrument;
 
 use super::{
-    Answer, Assembly, AssemblyError, ConnectionId, Event, Shared, Window,
+    Answer, Assembly, AssemblyError, Bucket, ConnectionId, Event, Shared, Window,
     control::{ControlReader, ControlWriter, Next},
 };
 
@@ -70,8 +70,14 @@ async fn serve(incoming: Incoming, id: ConnectionId, shared: Arc<Shared>) {
                 quic: quic.clone(),
                 assembly: Assembly::new(hello.node.clone(), hello.epoch),
                 hello: Arc::clone(&hello),
+                bucket: Bucket::new(
+                    shared.options.burst_frames,
+                    shared.options.frames_per_second,
+                    shared.clock.now(),
+                ),
                 shared: Arc::clone(&shared),
                 reads: JoinSet::new(),
+                asked: Request::default(),
             };
             let end = agent.run(reader, writer).await;
             // The driver may be gone already; then nobody needs to know.
@@ -185,6 +191,11 @@ struct Agent {
     shared: Arc<Shared>,
     /// Streams that are being read: each holds up only its own frame.
     reads: JoinSet<Read>,
+    /// What the agent may still send. An agent that sends more is not read for a while; QUIC's credits then hold it up, and
+    /// nobody else.
+    bucket: Bucket,
+    /// What the agent was asked for.
+    asked: Request,
 }
 
 impl Agent {
@@ -196,28 +207,51 @@ impl Agent {
         }
         tracing::info!(node = %self.hello.node, version = self.hello.version, "agent connected");
         let mut pace = Pace { interval: self.shared.options.ack_interval, sent: None };
-        let mut request = self.shared.options.request;
         let shared = Arc::clone(&self.shared);
+        let mut held_up = false;
         loop {
+            let wait = self.bucket.wait(shared.clock.now());
+            if wait.is_some() && !held_up {
+                shared.stats.throttled.one();
+                tracing::debug!("the agent sends too much; it waits");
+            }
+            held_up = wait.is_some();
             let stepped = tokio::select! {
                 _ = self.quic.closed() => Err(End::Gone),
                 () = shared.cancel.cancelled() => Err(End::going_away()),
-                stream = self.quic.accept_uni(), if self.reads.len() < MAX_READS => stream.map(|stream| self.read(stream)).map_err(|_| End::Gone),
+                stream = self.quic.accept_uni(), if !held_up && self.reads.len() < MAX_READS => stream.map(|stream| self.read(stream)).map_err(|_| End::Gone),
                 Some(read) = self.reads.join_next() => match read {
                     Ok(read) => self.take(read).await,
                     Err(_) => Err(End::Close(CloseCode::Refused, "a stream could not be read".to_owned())),
                 },
-                next = reader.next() => control_frame(next, &shared).and_then(|frame| frame.map_or(Ok(()), |frame| {
-                    Err(End::order(format!("a {:?} has no place on the control stream", frame.message.kind())))
-                })),
+                next = reader.next(), if !held_up => self.control(next).await,
                 answer = pace.next(&mut answered) => match answer {
                     Answer::Nothing => Ok(()),
-                    Answer::Applied(ack) => self.acknowledge(&mut writer, ack, &mut pace, &mut request).await,
+                    Answer::Applied(ack, request) => self.acknowledge(&mut writer, ack, request, &mut pace).await,
                     Answer::End(code, reason) => Err(End::Close(code, reason.to_owned())),
                 },
+                () = sleep(wait.unwrap_or_default()), if held_up => Ok(()),
             };
             if let Err(end) = stepped {
                 return end;
+            }
+        }
+    }
+
+    /// Takes what came on the control stream after the hello: gaps, and nothing else that this build knows.
+    async fn control(&mut self, next: Next) -> Result<(), End> {
+        if let Next::Frame(bytes) = &next {
+            self.bucket.pay(self.shared.clock.now(), bytes.len());
+        }
+        match control_frame(next, &self.shared)?.map(|frame| frame.message) {
+            None => Ok(()),
+            Some(Message::Gap(gap)) => {
+                self.shared.stats.gaps.one();
+                let event = Event::Gap { hello: Arc::clone(&self.hello), gap };
+                self.shared.events.send(event).await.map_err(|_| End::going_away())
+            }
+            Some(other) => {
+                Err(End::order(format!("a {:?} has no place on the control stream", other.kind())))
             }
         }
     }
@@ -245,6 +279,7 @@ impl Agent {
             }
             Err(ReadToEndError::Read(_)) => return Err(End::Gone),
         };
+        self.bucket.pay(self.shared.clock.now(), bytes.len());
         let Some(Frame { age_ms, message }) = decode(&self.shared, &bytes)? else { return Ok(()) };
         let taken = match message {
             Message::Inventory(inventory) => {
@@ -277,11 +312,11 @@ impl Agent {
     }
 
     async fn acknowledge(
-        &self,
+        &mut self,
         writer: &mut ControlWriter,
         ack: Ack,
+        request: Request,
         pace: &mut Pace,
-        request: &mut Option<plimsoll_common::wire::Request>,
     ) -> Result<(), End> {
         let not_listening =
             || End::Close(CloseCode::Busy, "acknowledgements are not taken off the stream".to_owned());
@@ -290,10 +325,11 @@ impl Agent {
         }
         pace.sent = Some(Instant::now());
         self.shared.stats.acks.one();
-        if let Some(request) = request.take()
-            && !writer.request(request).await
-        {
-            return Err(not_listening());
+        if self.asked != request {
+            if !writer.request(request).await {
+                return Err(not_listening());
+            }
+            self.asked = request;
         }
         Ok(())
     }
@@ -314,7 +350,7 @@ impl Pace {
             let _ = answered.clone().changed().await;
         }
         let newest = *answered.borrow();
-        if let (Answer::Applied(_), Some(sent), true) = (newest, self.sent, answered.has_changed().is_ok()) {
+        if let (Answer::Applied(..), Some(sent), true) = (newest, self.sent, answered.has_changed().is_ok()) {
             sleep_until(sent + self.interval).await;
         }
         let gone = answered.has_changed().is_err();

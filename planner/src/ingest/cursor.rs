@@ -6,8 +6,8 @@ use plimsoll_common::{ids::Seq, units::Micros};
 
 /// How many separate runs of windows are remembered. Gaps beyond that are closed from below, and counted.
 const MAX_RUNS: usize = 64;
-/// After this long a gap no longer holds acknowledgements back: what belongs in it was dropped by the agent, or was
-/// acknowledged by another planner before this one started. It still counts if it comes.
+/// Of agents that do not tell of gaps: after this long one no longer holds acknowledgements back. What belongs in it still
+/// counts if it comes.
 pub const GAP_PATIENCE: Micros = Micros(1_000_000);
 
 /// What is to be done with a window.
@@ -22,19 +22,44 @@ pub enum Verdict {
     Overlap,
 }
 
-/// Remembers the applied windows of one agent epoch as runs, so that every window counts once in whatever order they
-/// come and however often they are sent again.
+/// Remembers the settled windows (applied, or given up) of one agent epoch as runs, so that every window counts once in
+/// whatever order they come and however often they are sent again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cursor {
     /// First → last window of every run; runs neither touch nor overlap.
     runs: BTreeMap<u64, u64>,
     acknowledged: u64,
+    /// Whether the agent tells of gaps: then one holds acknowledgements back until it is filled or given up.
+    told: bool,
     /// Since when a gap above the acknowledged windows has been seen.
     gap_since: Option<Micros>,
     lost: u64,
 }
 
 impl Cursor {
+    /// Takes the oldest window that the agent still has. What a cursor that is new to the agent missed before was before
+    /// its time; what a known one misses is lost.
+    pub fn begin(&mut self, oldest: Seq) {
+        let before = oldest.0.saturating_sub(1);
+        if self.told {
+            if before > self.acknowledged {
+                self.give_up(Seq(self.acknowledged + 1), Seq(before));
+            }
+        } else if before > 0 && self.runs.is_empty() {
+            self.insert(1, before);
+        }
+        self.told = true;
+    }
+
+    /// Takes windows `first..=last` (from 1, `first <= last`) for lost, save those that were applied.
+    pub fn give_up(&mut self, first: Seq, last: Seq) {
+        let (first, last) = (first.0, last.0);
+        let missing = (last - first).saturating_add(1) - self.covered(first, last);
+        self.lost = self.lost.saturating_add(missing);
+        self.insert(first, last);
+        self.bound();
+    }
+
     /// Takes windows `first..=last` (from 1, `first <= last`) and says what to do with them.
     pub fn take(&mut self, now: Micros, first: Seq, last: Seq) -> Verdict {
         let (first, last) = (first.0, last.0);
@@ -48,11 +73,15 @@ impl Cursor {
             }
         };
         self.insert(first, last);
+        self.bound();
+        self.advance(now);
+        verdict
+    }
+
+    fn bound(&mut self) {
         while self.runs.len() > MAX_RUNS {
             self.close_lowest_gap();
         }
-        self.advance(now);
-        verdict
     }
 
     /// Up to which window the agent may forget at `now`; 0 where nothing was applied yet.
@@ -114,6 +143,9 @@ impl Cursor {
             self.gap_since = None;
             return;
         };
+        if self.told {
+            return;
+        }
         let since = *self.gap_since.get_or_insert(now);
         if now.saturating_sub(since) >= GAP_PATIENCE {
             self.acknowledged = *last;
@@ -158,6 +190,43 @@ mod tests {
         assert_eq!(cursor.acknowledged(Micros(2)), Seq(0));
         assert_eq!(cursor.acknowledged(Micros(1 + GAP_PATIENCE.0)), Seq(4_991));
         assert_eq!(cursor.missing(), 0, "what was before our time is not missing");
+    }
+
+    #[test]
+    fn a_gap_that_an_agent_can_tell_of_waits_until_it_is_filled_or_given_up() {
+        let mut cursor = Cursor::default();
+        cursor.begin(Seq(301));
+        assert_eq!(
+            (cursor.acknowledged(Micros(0)), cursor.lost()),
+            (Seq(300), 0),
+            "that was before our time"
+        );
+        take(&mut cursor, 0, 301);
+        take(&mut cursor, 0, 304);
+        assert_eq!(cursor.acknowledged(Micros(u64::MAX)), Seq(301));
+        assert_eq!((cursor.missing(), cursor.lost()), (2, 0));
+        assert_eq!(take(&mut cursor, 0, 302), Verdict::Apply);
+        cursor.give_up(Seq(302), Seq(303));
+        assert_eq!((cursor.acknowledged(Micros(0)), cursor.lost(), cursor.missing()), (Seq(304), 1, 0));
+        assert_eq!(
+            take(&mut cursor, 0, 303),
+            Verdict::Duplicate,
+            "what was given up does not count any more"
+        );
+        // Back after a while, the agent has less than we lack.
+        cursor.begin(Seq(310));
+        assert_eq!((cursor.acknowledged(Micros(0)), cursor.lost()), (Seq(309), 6));
+        cursor.begin(Seq(1));
+        assert_eq!((cursor.acknowledged(Micros(0)), cursor.lost()), (Seq(309), 6));
+    }
+
+    #[test]
+    fn an_agent_that_claims_to_have_lost_everything_hurts_only_itself() {
+        let mut cursor = Cursor::default();
+        cursor.begin(Seq(u64::MAX));
+        cursor.give_up(Seq(1), Seq(u64::MAX));
+        assert_eq!(cursor.acknowledged(Micros(0)), Seq(u64::MAX));
+        assert_eq!(take(&mut cursor, 0, 5), Verdict::Duplicate);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Agents' QUIC connections: accepted, bounded, decoded, and turned into [`Event`]s for the driver.
 
 mod assembly;
+mod bucket;
 mod connection;
 mod control;
 mod cursor;
@@ -14,7 +15,7 @@ use std::{
 
 use anyhow::Context;
 use plimsoll_common::wire::{
-    Ack, CloseCode, Frame, FrameDecoder, Hello, MAX_FRAME_BYTES, Request, WireError,
+    Ack, CloseCode, Frame, FrameDecoder, Gap, Hello, MAX_FRAME_BYTES, Request, WireError,
 };
 use quinn::{Incoming, TransportConfig, VarInt, crypto::rustls::QuicServerConfig};
 use tokio::{
@@ -25,6 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use assembly::{Assembly, Error as AssemblyError, Window};
+pub use bucket::Bucket;
 pub use cursor::{Cursor, GAP_PATIENCE, Verdict};
 pub use stats::{CLOSE_LABELS, Count, Held, IngestStats, Level};
 
@@ -62,6 +64,13 @@ pub enum Event {
         /// Where answers go; only the newest counts.
         answers: watch::Sender<Answer>,
     },
+    /// An agent says that windows will never come.
+    Gap {
+        /// Who.
+        hello: Arc<Hello>,
+        /// Which.
+        gap: Gap,
+    },
     /// A window came.
     Window {
         /// From whom.
@@ -83,8 +92,8 @@ pub enum Event {
 pub enum Answer {
     /// Nothing yet.
     Nothing,
-    /// Up to where windows were applied.
-    Applied(Ack),
+    /// Up to where windows were applied, and what is asked for.
+    Applied(Ack, Request),
     /// The connection has to end, with this reason.
     End(CloseCode, &'static str),
 }
@@ -100,8 +109,10 @@ pub struct IngestOptions {
     pub frame_timeout: Duration,
     /// The least time between two acknowledgements on one connection.
     pub ack_interval: Duration,
-    /// What agents are asked for after their hello.
-    pub request: Option<Request>,
+    /// How many frames of the ordinary size an agent may send at a time after a rest.
+    pub burst_frames: u32,
+    /// How many frames of the ordinary size an agent may send a second.
+    pub frames_per_second: u32,
 }
 
 impl Default for IngestOptions {
@@ -111,7 +122,8 @@ impl Default for IngestOptions {
             handshake_timeout: Duration::from_secs(10),
             frame_timeout: Duration::from_secs(30),
             ack_interval: Duration::from_millis(200),
-            request: None,
+            burst_frames: 1_000,
+            frames_per_second: 50,
         }
     }
 }

@@ -55,8 +55,18 @@ impl Drop for Held<'_> {
 }
 
 /// Why a connection ended, as counted.
-pub const CLOSE_LABELS: [&str; 8] =
-    ["done", "version", "malformed", "too_large", "refused", "order", "replaced", "busy"];
+pub const CLOSE_LABELS: [&str; 10] = [
+    "done",
+    "version",
+    "malformed",
+    "too_large",
+    "refused",
+    "order",
+    "replaced",
+    "busy",
+    "unproven",
+    "duplicate",
+];
 
 /// What ingest saw since the start.
 #[derive(Debug, Default)]
@@ -91,6 +101,10 @@ pub struct IngestStats {
     pub unknown_distributions: Count,
     /// Streams that an agent gave up midway.
     pub reset_streams: Count,
+    /// Times that a connection was not read for a while, because its agent sent too much.
+    pub throttled: Count,
+    /// Gaps that agents told of.
+    pub gaps: Count,
     /// By [`WireError::LABELS`].
     errors: [Count; WireError::LABELS.len()],
     /// By [`CLOSE_LABELS`]: connections that we ended.

@@ -12,7 +12,7 @@ use plimsoll_shell::metrics::{Label, MetricPage, MetricType};
 
 use super::OwnCost;
 use crate::{
-    drive::{Published, WindowStats},
+    drive::{Published, Waits, WindowStats},
     ingest::IngestStats,
 };
 
@@ -24,6 +24,7 @@ pub(super) fn render(shown: &Published, stats: &IngestStats, own: OwnCost, uptim
     planner(&mut page, shown, own, uptime);
     ingest(&mut page, stats);
     windows(&mut page, &shown.windows);
+    waits(&mut page, &shown.waits);
     fleet(&mut page, &shown.snapshot);
     let pools = shown.snapshot.pools.iter().map(|row| Scoped {
         labels: vec![
@@ -89,6 +90,12 @@ fn ingest(page: &mut MetricPage, stats: &IngestStats) {
             &stats.unknown_distributions,
         ),
         ("reset_streams_total", "Streams that an agent gave up midway.", &stats.reset_streams),
+        (
+            "connections_throttled_total",
+            "Times that an agent sent too much and was not read for a while.",
+            &stats.throttled,
+        ),
+        ("gaps_total", "Gaps that agents told of.", &stats.gaps),
     ];
     for (name, help, count) in counters {
         page.counter(&format!("plimsoll_planner_{name}"), help, &[], count.get());
@@ -108,11 +115,31 @@ fn windows(page: &mut MetricPage, windows: &WindowStats) {
         ("overlapping", "Reports dropped because a part of them was applied before.", windows.overlaps),
         ("lost", "Agent windows that can't be applied any more.", windows.lost),
     ];
+    let help = "Agent runs that ended without a goodbye and were followed by another.";
+    page.counter("plimsoll_planner_agent_runs_interrupted_total", help, &[], windows.interrupted_runs);
+    let help = "Time that nobody looked at a node around such an end.";
+    page.counter("plimsoll_planner_unobserved_seconds_total", help, &[], windows.unobserved_seconds);
+    let help = "Hellos refused because another agent reports as the same node.";
+    page.counter("plimsoll_planner_node_conflicts_total", help, &[], windows.conflicts);
     for (name, help, n) in counters {
         page.counter(&format!("plimsoll_planner_windows_{name}_total"), help, &[], n);
     }
     let help = "Agent windows between applied ones that have not come.";
     page.gauge("plimsoll_planner_windows_missing", help, &[], windows.missing);
+}
+
+fn waits(page: &mut MetricPage, waits: &Waits) {
+    let help = "Time from a report's last byte to its place in the fleet.";
+    let mut family = page.family("plimsoll_planner_apply_seconds", MetricType::Histogram, help);
+    let mut n = 0;
+    for (bound, count) in Waits::BOUNDS.iter().zip(&waits.counts) {
+        n += count;
+        family.suffixed("_bucket", &[("le", bound.as_secs_f64().to_string().as_str())], n);
+    }
+    let all: u64 = waits.counts.iter().sum();
+    family.suffixed("_bucket", &[("le", "+Inf")], all);
+    family.suffixed("_sum", &[], waits.sum.as_secs_f64());
+    family.suffixed("_count", &[], all);
 }
 
 fn fleet(page: &mut MetricPage, snapshot: &FleetSnapshot) {

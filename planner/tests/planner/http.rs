@@ -135,6 +135,9 @@ async fn the_metrics_page_is_clean() {
             let name = &line[..line.find(['{', ' ']).unwrap()];
             let base = match current.1.as_str() {
                 "summary" => name.trim_end_matches("_sum").trim_end_matches("_count"),
+                "histogram" => {
+                    name.trim_end_matches("_sum").trim_end_matches("_count").trim_end_matches("_bucket")
+                }
                 _ => name,
             };
             assert_eq!(base, current.0, "{line}");

@@ -2,11 +2,11 @@
 
 use plimsoll_common::{
     ids::Seq,
-    wire::{CloseCode, FrameEncoder, MAX_FRAME_BYTES, Message, Report, Request},
+    wire::{CloseCode, FrameEncoder, Gap, Hello, MAX_FRAME_BYTES, Message, Report, Request},
 };
 use plimsoll_shell::tls;
 
-use crate::support::{Agent, Planner, hello_frame, inventory, report};
+use crate::support::{Agent, Planner, hello, hello_frame, inventory, report};
 
 const ARRIVED: &str = "/models/0/totals/counters/requests_arrived";
 
@@ -184,6 +184,85 @@ async fn agents_are_asked_for_an_interval() {
     let planner = Planner::with(|settings| settings.report_interval = "5s".parse().ok()).await;
     let (mut agent, _) = Agent::hello(&planner, "node-1", 1).await;
     assert_eq!(agent.hear().await, Message::Request(Request { report_interval_ms: Some(5_000) }));
+    planner.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_agent_gave_up_is_counted_and_no_longer_waited_for() {
+    let planner = Planner::start().await;
+    let mut agent = Agent::connect(&planner, None).await;
+    let hello = Hello { oldest: Some(Seq(41)), ..hello("node-1", 1) };
+    agent.say(&FrameEncoder::new().unwrap().encode(&Message::Hello(hello), 0).unwrap()).await;
+    assert_eq!(agent.ack().await, Seq(40), "a planner that starts empty takes what there is");
+    agent.send(inventory(1)).await;
+    agent.send(report(41, 1, 1)).await;
+    agent.send(report(44, 1, 1)).await;
+    agent.acked(41).await;
+    let gap = Message::Gap(Gap { first: Seq(42), last: Seq(43) });
+    agent.say(&FrameEncoder::new().unwrap().encode(&gap, 0).unwrap()).await;
+    agent.acked(44).await;
+    let shown = planner.wait_for("/api/v1/agents", |json| json["agents"]["windows"]["lost"] == 2).await;
+    let row = &shown["agents"]["connected"][0];
+    assert_eq!((&row["lost_windows"], &row["missing_windows"]), (&2.into(), &0.into()), "{shown}");
+    assert_eq!(planner.metric("plimsoll_planner_gaps_total").await, Some(1.0));
+    planner.stop().await;
+}
+
+#[tokio::test]
+async fn two_agents_under_one_name_do_not_take_turns() {
+    let planner = Planner::start().await;
+    let (first, _) = Agent::hello(&planner, "node-1", 1).await;
+    let (second, _) = Agent::hello(&planner, "node-1", 2).await;
+    assert_eq!(first.closed().await.0, code(CloseCode::Replaced));
+    let mut again = Agent::connect(&planner, None).await;
+    again.say(&hello_frame("node-1", 1)).await;
+    assert_eq!(again.closed().await.0, code(CloseCode::Duplicate));
+    assert_eq!(
+        planner.metric("plimsoll_planner_connections_closed_total{reason=\"duplicate\"}").await,
+        Some(1.0)
+    );
+    drop(second);
+    planner.wait_for("/api/v1/agents", |json| json["agents"]["connected"] == serde_json::json!([])).await;
+    let (_again, _) = Agent::hello(&planner, "node-1", 1).await;
+    planner.stop().await;
+}
+
+/// An agent that sends as fast as it can is held up by its own credits; a neighbour's report is in the fleet as soon as
+/// ever.
+#[tokio::test]
+async fn an_agent_that_floods_hurts_only_itself() {
+    let planner = Planner::start().await;
+    let (mut quiet, _) = Agent::hello(&planner, "quiet", 1).await;
+    quiet.send(inventory(1)).await;
+    let (mut loud, _) = Agent::hello(&planner, "loud", 1).await;
+    loud.send(inventory(1)).await;
+    let quic = loud.quic.clone();
+    let flood = tokio::spawn(async move {
+        let mut encoder = FrameEncoder::new().unwrap();
+        for seq in 1u64.. {
+            let frame = encoder.encode(&report(seq, 1, 1), 0).unwrap();
+            let Ok(mut stream) = quic.open_uni().await else { return seq };
+            if stream.write_all(&frame).await.is_err() {
+                return seq;
+            }
+            let _ = stream.finish();
+        }
+        0
+    });
+    let throttled = "plimsoll_planner_connections_throttled_total";
+    while planner.metric(throttled).await == Some(0.0) {}
+    let mut slowest = std::time::Duration::ZERO;
+    for seq in 1..=20 {
+        let begun = tokio::time::Instant::now();
+        quiet.send(report(seq, 1, 1)).await;
+        quiet.acked(seq).await;
+        slowest = slowest.max(begun.elapsed());
+    }
+    // Acknowledgements are at most every 200 ms; the rest is the machine's.
+    assert!(slowest < std::time::Duration::from_secs(1), "{slowest:?}");
+    let loud_reports = planner.metric("plimsoll_planner_reports_total").await.unwrap() - 20.0;
+    assert!(loud_reports < 2_000.0, "{loud_reports} reports of one agent were read");
+    flood.abort();
     planner.stop().await;
 }
 

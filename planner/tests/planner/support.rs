@@ -207,15 +207,20 @@ impl Agent {
     }
 }
 
-pub(crate) fn hello_frame(node: &str, epoch: u64) -> Vec<u8> {
-    let hello = Hello {
+pub(crate) fn hello(node: &str, epoch: u64) -> Hello {
+    Hello {
         node: NodeName::parse(node).unwrap(),
         boot: BootId::parse("boot").unwrap(),
         epoch: AgentEpoch(epoch),
         version: "0.0.0-test".to_owned(),
         wall_ms: Some(0),
-    };
-    FrameEncoder::new().unwrap().encode(&Message::Hello(hello), 0).unwrap()
+        oldest: None,
+        token: None,
+    }
+}
+
+pub(crate) fn hello_frame(node: &str, epoch: u64) -> Vec<u8> {
+    FrameEncoder::new().unwrap().encode(&Message::Hello(hello(node, epoch)), 0).unwrap()
 }
 
 /// One GPU and one engine of a model whose name needs escaping in paths.

@@ -94,22 +94,25 @@ impl Setting {
     }
 }
 
+/// The pool, once its engine's page was read: before, nobody knows its model.
+fn chat(page: &Value) -> Option<&Value> {
+    let pools = page["pools"].as_array()?;
+    pools.iter().find(|pool| pool["name"] == "chat" && pool["model"] == LLAMA)
+}
+
 async fn shows(planner: &mut Planner, requests: &[Ended]) {
     let expected = Expected::of(requests);
     let compare = |page: &Value| {
-        let page = &page["pools"][0];
-        if page["name"] != "chat" {
-            return Err("no pool".to_owned());
-        }
-        expected.compare_totals(&page["totals"])
+        let pool = chat(page).ok_or("no pool")?;
+        expected.compare_totals(&pool["totals"])
     };
     planner_shows(planner, "totals of the pool", "/api/v1/pools", compare).await.expect("equal totals");
 }
 
-/// A planner that comes late gets all that happened since the agent started. One that takes the place of another gets
-/// what that one had not acknowledged: windows are kept until then, and forgotten after.
+/// A planner that comes late gets all that happened since the agent started. One that takes the place of another, and
+/// starts empty, gets that as well: windows are kept for a while after they were acknowledged.
 #[tokio::test]
-async fn what_no_planner_has_acknowledged_waits_for_the_next_one() {
+async fn what_happened_waits_for_the_next_planner() {
     let mut setting = setting().await;
     setting.load(60, 0).await;
     let before = setting.ended();
@@ -122,7 +125,7 @@ async fn what_no_planner_has_acknowledged_waits_for_the_next_one() {
 
     setting.load(60, 1000).await;
     let mut second = setting.planner("second").await;
-    shows(&mut second, &setting.ended()[60..]).await;
+    shows(&mut second, &setting.ended()).await;
     let agents = second.api("/api/v1/agents").await.unwrap();
     for trouble in ["duplicates", "overlaps", "lost", "missing"] {
         assert_eq!(agents["agents"]["windows"][trouble], 0, "{agents}");
@@ -131,9 +134,9 @@ async fn what_no_planner_has_acknowledged_waits_for_the_next_one() {
     assert_eq!(status["planner"]["spool"]["dropped_windows"], 0, "{status}");
 }
 
-/// The same while requests run: from the window after the last acknowledged one on, every window is applied, once.
+/// The same while requests run, with a planner that has no time to say goodbye: the next one counts every request.
 #[tokio::test]
-async fn a_planner_that_is_replaced_under_load_gets_every_window_from_the_last_acknowledged_on() {
+async fn a_planner_that_is_killed_under_load_is_followed_by_one_that_counts_everything() {
     let mut setting = setting().await;
     let mut first = setting.planner("first").await;
     let connected = |status: &Value| status["planner"]["acknowledged_window"].as_u64() > Some(0);
@@ -141,34 +144,29 @@ async fn a_planner_that_is_replaced_under_load_gets_every_window_from_the_last_a
     let engine = Arc::clone(&setting.engine);
     let load = tokio::spawn(play(vec![engine], requests(40.0, 160, 5), 0));
     let half = |page: &Value| {
-        let arrived = page["pools"][0]["totals"]["counters"]["requests_arrived"].as_u64();
-        if arrived > Some(50) { Ok(()) } else { Err(page.to_string()) }
+        let arrived = chat(page).and_then(|pool| pool["totals"]["counters"]["requests_arrived"].as_u64());
+        if arrived > Some(50) { Ok(()) } else { Err(format!("{arrived:?} requests")) }
     };
     planner_shows(&mut first, "half of the load", "/api/v1/pools", half).await.unwrap();
     first.process.kill().unwrap();
     let killed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
     setting.gone().await;
-    let acknowledged =
-        setting.agent.status().await.unwrap()["planner"]["acknowledged_window"].as_u64().unwrap();
 
     let mut second = setting.planner("second").await;
     load.await.unwrap().unwrap();
     let ended = setting.ended();
-    let sent_after = ended.iter().filter(|request| request.arrival_unix_s > killed).count() as u64;
+    let sent_after = ended.iter().filter(|request| request.arrival_unix_s > killed).count();
     assert!(sent_after > 0, "the load was over before the planner was killed");
-    let all = Expected::of(&ended).counter("requests_arrived");
     setting.drained().await;
+    shows(&mut second, &ended).await;
     let windows = |page: &Value| {
         let (agents, windows) = (&page["agents"]["connected"][0], &page["agents"]["windows"]);
-        let (seq, applied) = (agents["acknowledged_seq"].as_u64(), windows["applied"].as_u64());
         let clean = ["duplicates", "overlaps", "lost", "missing"].iter().all(|trouble| windows[trouble] == 0);
-        let whole = seq.zip(applied).is_some_and(|(seq, applied)| seq == acknowledged + applied);
-        if clean && whole { Ok(()) } else { Err(format!("{page}, {acknowledged} acknowledged before")) }
+        // From the first window on.
+        let whole = agents["acknowledged_seq"] == windows["applied"];
+        if clean && whole { Ok(()) } else { Err(page.to_string()) }
     };
     planner_shows(&mut second, "every window", "/api/v1/agents", windows).await.unwrap();
-    let page = second.api("/api/v1/pools").await.unwrap();
-    let arrived = page["pools"][0]["totals"]["counters"]["requests_arrived"].as_u64().unwrap();
-    assert!((sent_after..=all).contains(&arrived), "{arrived} of {all}, {sent_after} after the kill");
     let status = setting.agent.status().await.unwrap();
     assert_eq!(status["planner"]["spool"]["dropped_windows"], 0, "{status}");
     second.process.stop(END).await.unwrap();

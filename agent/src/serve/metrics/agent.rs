@@ -1,7 +1,5 @@
 //! The agent's own families: what it costs, its way to the planner, its readers.
 
-use std::sync::PoisonError;
-
 use plimsoll_common::units::Ratio;
 use plimsoll_shell::metrics::{MetricPage, MetricType::Gauge};
 
@@ -36,9 +34,13 @@ pub(super) fn write(page: &mut MetricPage, pages: &Pages) {
     page.counter("plimsoll_agent_stream_readers_refused_total", help, &[], readers.refused);
     let Some(uplink) = &pages.0.feeds.uplink else { return };
     let status = uplink.status.borrow().clone();
-    let spool = uplink.spool.lock().unwrap_or_else(PoisonError::into_inner).usage();
-    let connected = status.state == crate::uplink::LinkState::Connected;
+    let spool = uplink.usage();
+    let connected = status.connected() > 0;
     page.gauge("plimsoll_agent_planner_connected", "Whether a planner takes the reports.", &[], connected);
+    let planners = status.links.len();
+    page.gauge("plimsoll_agent_planners", "Addresses of planners that are known.", &[], planners);
+    let help = "Planners that take the reports.";
+    page.gauge("plimsoll_agent_planners_connected", help, &[], status.connected());
     page.counter(
         "plimsoll_agent_planner_connections_total",
         "Connections made to the planner.",
@@ -63,10 +65,14 @@ pub(super) fn write(page: &mut MetricPage, pages: &Pages) {
         &[],
         spool.reports,
     );
+    let help = "Reports that every planner has, kept for one that starts anew.";
+    page.gauge("plimsoll_agent_spool_retained_reports", help, &[], spool.retained);
+    let help = "Windows made one with others, because the spool was nearly full.";
+    page.counter("plimsoll_agent_windows_coalesced_total", help, &[], spool.coalesced_windows);
     page.gauge("plimsoll_agent_spool_bytes", "Bytes of the spool in use.", &[], spool.bytes);
     page.counter(
         "plimsoll_agent_windows_dropped_total",
-        "Windows dropped because the spool was full.",
+        "Windows dropped before every planner had them, because the spool was full.",
         &[],
         spool.dropped_windows,
     );

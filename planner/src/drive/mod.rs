@@ -1,12 +1,15 @@
 //! The one task that owns the fleet: applies windows once, acknowledges them, and publishes what is seen.
 
+mod cadence;
+mod ledger;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use plimsoll_common::{
     histogram::LatencyHistogram,
-    ids::{AgentEpoch, BootId, EngineId, ModelName, NodeName, Seq},
+    ids::{BootId, EngineId, ModelName, NodeName, PlannerRun, Seq},
     units::Micros,
-    wire::{Ack, CloseCode, Hello},
+    wire::{Ack, CloseCode, Hello, Request},
 };
 use plimsoll_core::fleet::{DistributionKey, EngineDetail, Fleet, FleetSnapshot, Limits};
 use serde::Serialize;
@@ -17,8 +20,11 @@ use tokio::{
 
 use crate::{
     clock::Clock,
-    ingest::{Answer, ConnectionId, Cursor, Event, Verdict, Window},
+    ingest::{Answer, ConnectionId, Event, Verdict, Window},
 };
+
+pub use cadence::{Cadence, Pace};
+pub use ledger::{Conflict, Ledger, NodeLosses, Span, WindowStats};
 
 /// How many events may wait; connections wait when it is full.
 pub const EVENTS: usize = 1024;
@@ -30,8 +36,6 @@ const BATCH: usize = 128;
 const PUBLISH_SHARE: u32 = 10;
 /// Between two looks for what is to be forgotten.
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);
-/// How many runs of one node's agent are remembered: the newest, and those whose windows may still come.
-const MAX_EPOCHS: usize = 4;
 
 /// What everybody may see, replaced as a whole.
 #[derive(Debug, Clone)]
@@ -42,6 +46,8 @@ pub struct Published {
     pub agents: Vec<AgentRow>,
     /// What became of windows.
     pub windows: WindowStats,
+    /// How long windows waited for the driver.
+    pub waits: Waits,
     /// How long it took to put this together.
     pub build: Duration,
 }
@@ -63,21 +69,43 @@ pub struct AgentRow {
     pub clock_skew_seconds: Option<f64>,
     /// Up to which window everything was applied.
     pub acknowledged_seq: u64,
+    /// What interval between reports it was asked for; absent: its own.
+    pub asked_interval_seconds: Option<f64>,
+    /// What its node lost.
+    #[serde(flatten)]
+    pub losses: NodeLosses,
 }
 
-/// What became of windows since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct WindowStats {
-    /// Applied.
-    pub applied: u64,
-    /// Known already, dropped.
-    pub duplicates: u64,
-    /// Dropped because a part of them was known already.
-    pub overlaps: u64,
-    /// Single windows that can't be applied any more.
-    pub lost: u64,
-    /// Single windows between applied ones that have not come (yet).
-    pub missing: u64,
+/// How long windows waited between their last byte and the fleet, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waits {
+    /// How many waited at most as long as each of [`Self::BOUNDS`]; the last counts the others.
+    pub counts: [u64; Self::BOUNDS.len() + 1],
+    /// All waits together.
+    pub sum: Micros,
+}
+
+impl Waits {
+    /// The upper bounds.
+    pub const BOUNDS: [Micros; 12] = [
+        Micros(50),
+        Micros(100),
+        Micros(250),
+        Micros(500),
+        Micros(1_000),
+        Micros(2_500),
+        Micros(5_000),
+        Micros(10_000),
+        Micros(50_000),
+        Micros(100_000),
+        Micros(500_000),
+        Micros(1_000_000),
+    ];
+
+    fn add(&mut self, wait: Micros) {
+        self.counts[Self::BOUNDS.partition_point(|bound| *bound < wait)] += 1;
+        self.sum = self.sum.saturating_add(wait);
+    }
 }
 
 /// What HTTP handlers ask; the answer is dropped where nobody waits any more.
@@ -111,10 +139,19 @@ pub struct Driver {
     publish_interval: Duration,
     published: watch::Sender<Arc<Published>>,
     sessions: BTreeMap<NodeName, Session>,
-    cursors: BTreeMap<NodeName, Vec<EpochCursor>>,
-    windows: WindowStats,
-    /// Lost windows of cursors that were forgotten.
-    lost_before: u64,
+    ledger: Ledger,
+    waits: Waits,
+    run: PlannerRun,
+    asking: Asking,
+}
+
+/// What agents are asked for.
+#[derive(Debug)]
+pub enum Asking {
+    /// All for the same.
+    All(Request),
+    /// Each by what its pools do.
+    ByLoad(Cadence),
 }
 
 #[derive(Debug)]
@@ -123,29 +160,33 @@ struct Session {
     hello: Arc<Hello>,
     answers: watch::Sender<Answer>,
     since: Micros,
+    seq: Seq,
+    asked: Request,
 }
 
-#[derive(Debug)]
-struct EpochCursor {
-    boot: BootId,
-    epoch: AgentEpoch,
-    cursor: Cursor,
-    used: Micros,
+impl Session {
+    fn tell(&self, run: PlannerRun) {
+        let ack = Ack { epoch: self.hello.epoch, seq: self.seq, planner: Some(run) };
+        self.answers.send_replace(Answer::Applied(ack, self.asked));
+    }
 }
 
 impl Driver {
-    /// A driver of an empty fleet, and where it publishes.
+    /// A driver of an empty fleet, and where it publishes. `run` is a number that no other run of a planner has.
     #[must_use]
     pub fn new(
         limits: Limits,
         clock: Clock,
         publish_interval: Duration,
+        run: PlannerRun,
+        asking: Asking,
     ) -> (Self, watch::Receiver<Arc<Published>>) {
         let fleet = Fleet::new(limits);
         let first = Published {
             snapshot: fleet.snapshot(clock.now()),
             agents: Vec::new(),
             windows: WindowStats::default(),
+            waits: Waits::default(),
             build: Duration::ZERO,
         };
         let (published, seen) = watch::channel(Arc::new(first));
@@ -155,9 +196,10 @@ impl Driver {
             publish_interval,
             published,
             sessions: BTreeMap::new(),
-            cursors: BTreeMap::new(),
-            windows: WindowStats::default(),
-            lost_before: 0,
+            ledger: Ledger::default(),
+            waits: Waits::default(),
+            run,
+            asking,
         };
         (driver, seen)
     }
@@ -201,6 +243,10 @@ impl Driver {
         match event {
             Event::Hello { connection, hello, answers } => self.hello(connection, hello, answers),
             Event::Window { hello, window } => self.window(&hello, *window),
+            Event::Gap { hello, gap } => {
+                let seq = self.ledger.gap(&hello, gap, self.clock.now());
+                self.acknowledge(&hello, seq);
+            }
             Event::Closed { connection, hello } => {
                 if self.sessions.get(&hello.node).is_some_and(|session| session.connection == connection) {
                     self.sessions.remove(&hello.node);
@@ -210,62 +256,71 @@ impl Driver {
     }
 
     fn hello(&mut self, connection: ConnectionId, hello: Arc<Hello>, answers: watch::Sender<Answer>) {
-        let room = self.cursors.len() < self.fleet.limits().max_nodes;
-        if !room && !self.cursors.contains_key(&hello.node) {
+        let room = self.ledger.nodes() < self.fleet.limits().max_nodes;
+        if !room && !self.ledger.knows(&hello.node) {
             answers.send_replace(Answer::End(CloseCode::Busy, "this planner has no room for another node"));
             return;
         }
         let now = self.clock.now();
-        let seq = self.cursor(&hello, now).acknowledged(now);
-        answers.send_replace(Answer::Applied(Ack { epoch: hello.epoch, seq }));
-        let session = Session { connection, hello: Arc::clone(&hello), answers, since: now };
+        let older = self.sessions.get(&hello.node);
+        let Ok(seq) = self.ledger.hello(&hello, older.map(|older| older.hello.as_ref()), now) else {
+            tracing::warn!(node = %hello.node, "two agents report as this node; the one that came later is kept");
+            answers.send_replace(Answer::End(
+                CloseCode::Duplicate,
+                "another agent reports as this node; give each node a name of its own",
+            ));
+            return;
+        };
+        let asked = match &self.asking {
+            Asking::All(request) => *request,
+            Asking::ByLoad(_) => older.map(|older| older.asked).unwrap_or_default(),
+        };
+        let session = Session { connection, hello: Arc::clone(&hello), answers, since: now, seq, asked };
+        session.tell(self.run);
         if let Some(older) = self.sessions.insert(hello.node.clone(), session) {
+            if !ledger::same_run(&older.hello, &hello) {
+                tracing::info!(node = %hello.node, "another run of the agent takes the node over");
+            }
             older.answers.send_replace(Answer::End(CloseCode::Replaced, "the node connected anew"));
         }
     }
 
     fn window(&mut self, hello: &Arc<Hello>, window: Window) {
         let now = self.clock.now();
-        let cursor = self.cursor(hello, now);
-        let verdict = cursor.take(now, window.first, window.last);
-        let seq = cursor.acknowledged(now);
-        match verdict {
-            Verdict::Apply => {
-                self.windows.applied += 1;
-                let mut observation = window.observation;
-                observation.age = observation.age.saturating_add(now.saturating_sub(window.received));
-                self.fleet.observe(now, observation);
-            }
-            Verdict::Duplicate => self.windows.duplicates += 1,
-            Verdict::Overlap => self.windows.overlaps += 1,
+        let Window { first, last, received, mut observation } = window;
+        let wait = now.saturating_sub(received);
+        observation.age = observation.age.saturating_add(wait);
+        let end = now.saturating_sub(observation.age);
+        let begin = end.saturating_sub(observation.length);
+        let span = Span { first, last, begin, end, leaving: observation.leaving };
+        let (verdict, seq) = self.ledger.window(hello, span, now);
+        if verdict == Verdict::Apply {
+            self.fleet.observe(now, observation);
+            self.waits.add(self.clock.now().saturating_sub(received));
         }
-        let session = self.sessions.get(&hello.node);
-        if let Some(session) =
-            session.filter(|session| (&session.hello.boot, session.hello.epoch) == (&hello.boot, hello.epoch))
-        {
-            session.answers.send_replace(Answer::Applied(Ack { epoch: hello.epoch, seq }));
+        self.acknowledge(hello, seq);
+    }
+
+    fn acknowledge(&mut self, hello: &Hello, seq: Seq) {
+        let session = self.sessions.get_mut(&hello.node);
+        if let Some(session) = session.filter(|session| ledger::same_run(&session.hello, hello)) {
+            session.seq = seq;
+            session.tell(self.run);
         }
     }
 
-    /// The cursor of an agent's run; the run that was not used for longest makes room for a new one.
-    fn cursor(&mut self, hello: &Hello, now: Micros) -> &mut Cursor {
-        let epochs = self.cursors.entry(hello.node.clone()).or_default();
-        let known = epochs.iter().position(|known| known.epoch == hello.epoch && known.boot == hello.boot);
-        let at = known.unwrap_or_else(|| {
-            if epochs.len() >= MAX_EPOCHS {
-                let oldest = (0..epochs.len()).min_by_key(|i| (epochs[*i].used, *i)).unwrap_or(0);
-                self.lost_before += epochs.remove(oldest).cursor.lost();
+    /// Asks every agent for what fits its pools now.
+    fn ask(&mut self, snapshot: &FleetSnapshot) {
+        let Asking::ByLoad(cadence) = &mut self.asking else { return };
+        let paces = cadence.decide(snapshot);
+        for (node, session) in &mut self.sessions {
+            let asked = paces.get(node).map_or_else(Request::default, |pace| pace.request());
+            if session.asked != asked {
+                tracing::debug!(%node, ?asked, "asking for another pace");
+                session.asked = asked;
+                session.tell(self.run);
             }
-            epochs.push(EpochCursor {
-                boot: hello.boot.clone(),
-                epoch: hello.epoch,
-                cursor: Cursor::default(),
-                used: now,
-            });
-            epochs.len() - 1
-        });
-        epochs[at].used = now;
-        &mut epochs[at].cursor
+        }
     }
 
     fn answer(&self, question: Question) {
@@ -286,41 +341,26 @@ impl Driver {
         self.fleet.expire(now);
         let forget_after = self.fleet.limits().forget_after;
         let sessions = &self.sessions;
-        let mut lost = 0;
-        self.cursors.retain(|node, epochs| {
-            let used = epochs.iter().map(|epoch| epoch.used).max().unwrap_or_default();
-            let keep = sessions.contains_key(node) || now.saturating_sub(used) <= forget_after;
-            if !keep {
-                lost += epochs.iter().map(|epoch| epoch.cursor.lost()).sum::<u64>();
-            }
-            keep
-        });
-        self.lost_before += lost;
+        self.ledger.expire(now, forget_after, |node| sessions.contains_key(node));
     }
 
     /// Publishes what is seen now, and says how long that took.
     fn publish(&mut self) -> Duration {
         let begun = Instant::now();
         let now = self.clock.now();
-        let mut windows = WindowStats { lost: self.lost_before, missing: 0, ..self.windows };
-        for epoch in self.cursors.values().flatten() {
-            windows.lost += epoch.cursor.lost();
-            windows.missing = windows.missing.saturating_add(epoch.cursor.missing());
-        }
         let snapshot = self.fleet.snapshot(now);
-        let agents = self.sessions.values().map(|session| agent_row(session, now)).collect();
+        self.ask(&snapshot);
+        let row = |session: &Session| agent_row(session, self.ledger.losses(&session.hello.node), now);
+        let agents = self.sessions.values().map(row).collect();
+        let (windows, waits) = (self.ledger.stats(), self.waits);
         let build = begun.elapsed();
-        self.published.send_replace(Arc::new(Published { snapshot, agents, windows, build }));
+        self.published.send_replace(Arc::new(Published { snapshot, agents, windows, waits, build }));
         build
     }
 }
 
-fn agent_row(session: &Session, now: Micros) -> AgentRow {
+fn agent_row(session: &Session, losses: NodeLosses, now: Micros) -> AgentRow {
     let hello = &session.hello;
-    let Seq(acknowledged_seq) = match *session.answers.borrow() {
-        Answer::Applied(ack) => ack.seq,
-        Answer::Nothing | Answer::End(..) => Seq(0),
-    };
     AgentRow {
         node: hello.node.clone(),
         version: hello.version.clone(),
@@ -328,6 +368,8 @@ fn agent_row(session: &Session, now: Micros) -> AgentRow {
         epoch_unix_milliseconds: hello.epoch.0,
         connected_seconds: now.saturating_sub(session.since).as_secs_f64(),
         clock_skew_seconds: hello.wall_ms.map(|theirs| theirs as f64 / 1e3 - session.since.as_secs_f64()),
-        acknowledged_seq,
+        acknowledged_seq: session.seq.0,
+        asked_interval_seconds: session.asked.report_interval_ms.map(|ms| ms as f64 / 1e3),
+        losses,
     }
 }
