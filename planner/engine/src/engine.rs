@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use plimsoll_common::units::Micros;
+
 use crate::{
     config::{ConfigError, EngineConfig},
     request::{Rejected, Request, RequestFacts, RequestId},
     scheduler::Scheduler,
     slots::{Slots, State},
     step::{Iteration, Step, Token},
-    time::Micros,
 };
 
 /// One inference engine on virtual time.
@@ -156,7 +157,7 @@ impl Engine {
         if stats.sequences == 0 {
             return None;
         }
-        let ends_at = now.plus(self.config.timing.duration(&stats.shape));
+        let ends_at = now.saturating_add(self.config.timing.duration(&stats.shape));
         self.in_flight = Some(Iteration { started_at: now, ends_at, stats });
         self.in_flight
     }
@@ -271,7 +272,7 @@ impl Engine {
         self.tokens.push(Token {
             id: slot.request.id,
             index: slot.emitted,
-            latency: now.since(slot.last_token.unwrap_or(slot.arrival)),
+            latency: now.saturating_sub(slot.last_token.unwrap_or(slot.arrival)),
             prompt_tokens: slot.request.prompt_tokens,
             cached_tokens: slot.request.cached_tokens,
         });

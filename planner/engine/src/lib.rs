@@ -42,13 +42,12 @@ mod request;
 mod scheduler;
 mod slots;
 mod step;
-mod time;
 mod timing;
 
 pub use config::{ConfigError, EngineConfig};
 pub use engine::{Engine, Load, Totals};
+pub use plimsoll_common::units::Micros;
 pub use profile::{Profile, ProfileError};
 pub use request::{Rejected, Request, RequestFacts, RequestId};
 pub use step::{Admission, Iteration, Preemption, Step, StepStats, Token};
-pub use time::Micros;
 pub use timing::{Curve, Phases, Roofline, StepShape, Timing, TimingError};

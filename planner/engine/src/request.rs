@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::Micros;
+use plimsoll_common::units::Micros;
 
 /// A request's name, chosen by the driver; unique among the requests that the engine holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -95,36 +95,36 @@ impl RequestFacts {
     /// Time to first token: arrival to first token.
     #[must_use]
     pub fn ttft(&self) -> Option<Micros> {
-        Some(self.first_token?.since(self.arrival))
+        Some(self.first_token?.saturating_sub(self.arrival))
     }
 
     /// Arrival to first scheduling.
     #[must_use]
     pub fn queue_time(&self) -> Option<Micros> {
-        Some(self.first_scheduled?.since(self.arrival))
+        Some(self.first_scheduled?.saturating_sub(self.arrival))
     }
 
     /// First scheduling to first token.
     #[must_use]
     pub fn prefill_time(&self) -> Option<Micros> {
-        Some(self.first_token?.since(self.first_scheduled?))
+        Some(self.first_token?.saturating_sub(self.first_scheduled?))
     }
 
     /// First token to last token.
     #[must_use]
     pub fn decode_time(&self) -> Option<Micros> {
-        Some(self.last_token?.since(self.first_token?))
+        Some(self.last_token?.saturating_sub(self.first_token?))
     }
 
     /// First scheduling to last token.
     #[must_use]
     pub fn inference_time(&self) -> Option<Micros> {
-        Some(self.last_token?.since(self.first_scheduled?))
+        Some(self.last_token?.saturating_sub(self.first_scheduled?))
     }
 
     /// Arrival to the end.
     #[must_use]
     pub fn e2e(&self) -> Micros {
-        self.ended.since(self.arrival)
+        self.ended.saturating_sub(self.arrival)
     }
 }

@@ -7,12 +7,13 @@
 
 use std::collections::VecDeque;
 
+use plimsoll_common::units::Micros;
+
 use crate::{
     blocks::BlockPool,
     config::EngineConfig,
     slots::{SlotRef, Slots, State},
     step::{Admission, Preemption, StepStats},
-    time::Micros,
 };
 
 /// One sequence's part in an iteration.
@@ -154,7 +155,7 @@ impl Scheduler {
                     id: slot.request.id,
                     prompt_tokens: slot.request.prompt_tokens,
                     cached_tokens: cached,
-                    queue_time: now.since(slot.arrival),
+                    queue_time: now.saturating_sub(slot.arrival),
                 });
             }
             self.waiting.pop_front();

@@ -1,9 +1,8 @@
 //! Where requests live while the engine holds them.
 
-use crate::{
-    request::{Request, RequestFacts, RequestId},
-    time::Micros,
-};
+use plimsoll_common::units::Micros;
+
+use crate::request::{Request, RequestFacts, RequestId};
 
 /// A place in [`Slots`], with the serial number of its tenant: a stale one is recognised, however often the place has
 /// been let since.

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use plimsoll_common::units::Micros;
+
 use crate::{
     engine::{Load, Totals},
     request::{RequestFacts, RequestId},
-    time::Micros,
     timing::StepShape,
 };
 

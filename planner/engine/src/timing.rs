@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::Micros;
+use plimsoll_common::units::Micros;
 
 /// The longest that one iteration may take by the model: an hour. Coefficients beyond it are nonsense.
 const LONGEST: Micros = Micros(3_600_000_000);

@@ -50,11 +50,11 @@ fn one_request_prefills_in_chunks_and_decodes() {
 
     // Ten prompt tokens against a budget of eight: 10 + 8 ms without a token, then 10 + 2 ms with the first one.
     let (first, tokens, _) = step(&mut engine, &mut now);
-    assert_eq!((first.ends_at.since(first.started_at), tokens.len()), (Micros(18_000), 0));
+    assert_eq!((first.ends_at.saturating_sub(first.started_at), tokens.len()), (Micros(18_000), 0));
     assert_eq!(first.stats.shape.prefill_tokens, 8);
     assert!((first.stats.shape.prefill_attention - 8.0 * 4.0).abs() < 1e-9);
     let (second, tokens, _) = step(&mut engine, &mut now);
-    assert_eq!((second.ends_at.since(second.started_at), tokens), (Micros(12_000), vec![1]));
+    assert_eq!((second.ends_at.saturating_sub(second.started_at), tokens), (Micros(12_000), vec![1]));
     assert!((second.stats.shape.prefill_attention - 2.0 * (8.0 + 1.0)).abs() < 1e-9);
 
     // Two more tokens, one decode each of 10 + 1 ms, over contexts of 11 and 12 tokens.

@@ -88,7 +88,7 @@ fn apply(engine: &mut Engine, record: &mut Record, now: &mut Micros, call: &Call
                 record.aborted.push(facts);
             }
         }
-        Call::Wait { micros } => *now = now.plus(Micros(micros)),
+        Call::Wait { micros } => *now = now.saturating_add(Micros(micros)),
         Call::Start => {
             let was_empty = engine.is_empty();
             // Progress: an engine that holds a request always has something to compute.

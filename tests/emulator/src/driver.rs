@@ -73,8 +73,8 @@ impl Shared {
     /// Time spent in iterations up to `now`.
     pub(crate) fn busy(&self, now: Micros) -> Micros {
         let since = self.busy_since.load(Ordering::Acquire);
-        let under_way = if since == 0 { Micros::ZERO } else { now.since(Micros(since - 1)) };
-        Micros(self.busy.load(Ordering::Acquire)).plus(under_way)
+        let under_way = if since == 0 { Micros::ZERO } else { now.saturating_sub(Micros(since - 1)) };
+        Micros(self.busy.load(Ordering::Acquire)).saturating_add(under_way)
     }
 }
 
@@ -209,7 +209,7 @@ impl Driver {
     /// Takes requests until the time has come; false when it is time to stop.
     fn wait_until(&mut self, deadline: Micros) -> bool {
         while !self.stopping() {
-            let left = deadline.since(self.shared.clock.now());
+            let left = deadline.saturating_sub(self.shared.clock.now());
             if left == Micros::ZERO {
                 return true;
             }
@@ -265,7 +265,7 @@ impl Driver {
         let Self { engine, shared, live, log, model, ended, .. } = self;
         let Some(step) = engine.finish_iteration(shared.clock.now()) else { return };
         shared.busy_since.store(0, Ordering::Release);
-        shared.busy.fetch_add(step.ended_at.since(step.started_at).0, Ordering::AcqRel);
+        shared.busy.fetch_add(step.ended_at.saturating_sub(step.started_at).0, Ordering::AcqRel);
         shared.record(&step, live);
         if log.is_some() {
             for token in step.tokens.iter().filter(|token| !token.is_first()) {

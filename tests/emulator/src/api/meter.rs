@@ -148,7 +148,7 @@ impl Drop for Pending {
         let sizes = stats.response_sizes.entry(self.handler.clone()).or_insert(empty);
         sizes.count += 1;
         sizes.bytes += self.response_bytes;
-        let duration = nanos(now.since(self.begun));
+        let duration = nanos(now.saturating_sub(self.begun));
         stats.durations.observe(duration);
         let key = (self.handler.clone(), self.method);
         let coarse = || (Histogram::of_seconds(&COARSE_BOUNDS), now);
