@@ -55,10 +55,11 @@ pub(super) struct Dialect {
     pub(super) engine_label: &'static str,
 }
 
-/// The dialect of an engine.
-pub(super) const fn of(kind: EngineKind) -> &'static Dialect {
+/// The dialect of an engine; `None` where this build has none.
+pub(super) const fn of(kind: EngineKind) -> Option<&'static Dialect> {
     match kind {
-        EngineKind::Vllm => &vllm::DIALECT,
+        EngineKind::Vllm => Some(&vllm::DIALECT),
+        _ => None,
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) fn bytes(name: &str) -> Vec<u8> {
 }
 
 pub(super) fn page(text: &str) -> EnginePage {
-    read_page(EngineKind::Vllm, text.as_bytes(), Limits::default()).expect("a page of vLLM")
+    read_page(Some(EngineKind::Vllm), text.as_bytes(), Limits::default()).expect("a page of vLLM")
 }
 
 fn captured(name: &str) -> EnginePage {
@@ -116,15 +116,15 @@ fn aborted_requests_are_no_new_arrivals() {
 
 #[test]
 fn other_pages_are_refused_with_the_reason() {
-    let read = |bytes: &[u8]| read_page(EngineKind::Vllm, bytes, Limits::default());
+    let read = |bytes: &[u8]| read_page(Some(EngineKind::Vllm), bytes, Limits::default());
     let html = read(b"<!doctype html>\n<html></html>\n").unwrap_err();
     assert!(matches!(html, PageError::Unparsable(_)), "{html}");
     let other = read(b"# TYPE node_load1 gauge\nnode_load1 0.5\nprocess_start_time_seconds 1\n").unwrap_err();
-    assert_eq!(other, PageError::Unrecognised { kind: EngineKind::Vllm, samples: 2 });
+    assert_eq!(other, PageError::Unrecognised { kind: Some(EngineKind::Vllm), samples: 2 });
     assert!(matches!(read(b""), Err(PageError::Unrecognised { samples: 0, .. })));
     let limits = Limits { page_bytes: 10, ..Limits::default() };
     assert!(matches!(
-        read_page(EngineKind::Vllm, &bytes("before.prom"), limits),
+        read_page(Some(EngineKind::Vllm), &bytes("before.prom"), limits),
         Err(PageError::TooLarge(_))
     ));
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use plimsoll_common::{
-    engine::{DistributionKind, EngineKind},
+    engine::{DistributionKind, EngineKind, Role},
     ids::ModelName,
 };
 
@@ -47,6 +47,10 @@ pub(super) type ByLabels<T> = BTreeMap<Box<str>, T>;
 /// One engine's page, read: totals since the engine started, series by series.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EnginePage {
+    /// Which software's page it is.
+    pub kind: Option<EngineKind>,
+    /// Which part of a request the engine serves.
+    pub role: Option<Role>,
     /// The served model.
     pub model: Option<ModelName>,
     /// How many tokens the KV caches of all engines of the page hold.
@@ -92,12 +96,12 @@ pub enum PageError {
     Unparsable(LineError),
     /// It is a metrics page, but has none of the engine's core metrics.
     #[error(
-        "the page has {samples} samples, but none of {kind}'s core metrics; check the endpoint's kind and metrics path, \
-         and that the engine publishes its statistics"
+        "the page has {samples} samples, but none of {} core metrics; check the endpoint's kind and metrics path, \
+         and that the engine publishes its statistics", .kind.map_or("any known engine's".to_owned(), |kind| format!("{kind}'s"))
     )]
     Unrecognised {
-        /// The engine that was expected.
-        kind: EngineKind,
+        /// The engine that was expected; `None`: any.
+        kind: Option<EngineKind>,
         /// How many samples the page has.
         samples: usize,
     },

@@ -22,9 +22,11 @@ const MAX_SERIES: usize = 8192;
 ///
 /// # Errors
 /// When the page is too long, is no metrics page at all, or has none of the engine's core metrics.
-pub fn read_page(kind: EngineKind, bytes: &[u8], limits: Limits) -> Result<EnginePage, PageError> {
-    let dialect = dialect::of(kind);
+pub fn read_page(kind: Option<EngineKind>, bytes: &[u8], limits: Limits) -> Result<EnginePage, PageError> {
     let mut lines = read(bytes, limits)?;
+    let Some(dialect) = dialect::of(kind.unwrap_or(EngineKind::Vllm)) else {
+        return Err(PageError::Unrecognised { kind, samples: lines.by_ref().count() });
+    };
     let mut reader = PageReader::new(dialect);
     for entry in lines.by_ref() {
         match entry {
@@ -40,6 +42,7 @@ pub fn read_page(kind: EngineKind, bytes: &[u8], limits: Limits) -> Result<Engin
         });
     }
     let mut page = reader.finish();
+    page.kind = Some(kind.unwrap_or(EngineKind::Vllm));
     page.quality.malformed_lines = lines.skipped().malformed;
     page.quality.first_malformed = lines.skipped().first;
     page.quality.dropped_samples += lines.skipped().over_limit;

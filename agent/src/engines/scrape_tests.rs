@@ -125,12 +125,14 @@ impl Scraping {
             id: EngineId::parse("engine").unwrap(),
             url: url.to_owned(),
             metrics_path: "/metrics".to_owned(),
-            kind: EngineKind::Vllm,
+            kind: Some(EngineKind::Vllm),
             model: None,
             pool: None,
-            role: Role::Aggregated,
+            role: Some(Role::Aggregated),
             replica: None,
             gpus: Vec::new(),
+            follower: false,
+            iteration_stats: false,
         };
         let (tx, readings) = mpsc::channel(1);
         let cancel = CancellationToken::new();

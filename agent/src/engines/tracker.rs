@@ -70,6 +70,8 @@ impl EngineTracker {
         self.process = Some(process);
         EngineUpdate {
             identity: EngineIdentity {
+                kind: page.kind,
+                role: page.role,
                 model: page.model.clone(),
                 version: None,
                 kv_capacity_tokens: page.kv_capacity_tokens,

@@ -318,7 +318,7 @@ proptest! {
             bytes[at] = with;
         }
         let mut tracker = EngineTracker::new();
-        let kind = plimsoll_common::engine::EngineKind::Vllm;
+        let kind = Some(plimsoll_common::engine::EngineKind::Vllm);
         for limits in [crate::exposition::Limits::default(), crate::exposition::Limits { series: 300, ..Default::default() }] {
             if let Ok(page) = super::read_page(kind, &bytes, limits) {
                 tracker.observe(&page);

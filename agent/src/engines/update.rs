@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use plimsoll_common::{
-    engine::DistributionKind, histogram::BucketLayout, ids::ModelName, units::Ratio, wire::EngineState,
+    engine::{DistributionKind, EngineKind, Role, SleepState},
+    histogram::BucketLayout,
+    ids::ModelName,
+    units::Ratio,
+    wire::EngineState,
 };
 use tokio::time::Instant;
 
 use super::{
-    client::ScrapeError,
     page::{Counter, PageError},
+    client::ScrapeError,
 };
 use crate::exposition::LineError;
 
@@ -56,6 +60,10 @@ pub struct EngineUpdate {
 /// What an engine says it is. `None`: its pages do not tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EngineIdentity {
+    /// Which software's page it is.
+    pub kind: Option<EngineKind>,
+    /// Which part of a request it serves.
+    pub role: Option<Role>,
     /// The served model.
     pub model: Option<ModelName>,
     /// The engine software's version, such as `0.32.0`.
@@ -69,10 +77,29 @@ pub struct EngineIdentity {
 pub struct EngineGauges {
     /// Requests in the running batches.
     pub running: Option<u64>,
-    /// Requests that wait to be scheduled.
+    /// Requests that wait, for whichever reason.
     pub waiting: Option<u64>,
+    /// Of these, those that wait for room in the batch or in the KV cache: more replicas would serve them.
+    pub waiting_capacity: Option<u64>,
+    /// Of these, those that wait for something else: a KV cache on its way, a grammar being compiled.
+    pub waiting_deferred: Option<u64>,
+    /// Requests that were taken out of the batch and hold their place, as long as the engine is paused.
+    pub paused: Option<u64>,
     /// KV-cache utilization, the engines weighted by their capacity.
     pub kv_usage: Option<Ratio>,
+    /// KV-cache utilization of the fullest engine of the page.
+    pub kv_usage_max: Option<Ratio>,
+    /// Utilization of the tier below the KV cache (host memory), the engines weighted alike.
+    pub kv_offload_usage: Option<Ratio>,
+    /// Whether it sleeps; of several engines the one that sleeps deepest.
+    pub sleep: Option<SleepState>,
+    /// Requests within a front-end, from their arrival to their end.
+    pub frontend_inflight: Option<u64>,
+    /// Requests within a front-end that have no first token yet.
+    pub frontend_queued: Option<u64>,
+    /// When the engine's scheduler wrote the newest of these values, seconds since the Unix epoch on its own clock. Only
+    /// SGLang tells; a scheduler that hangs no longer moves it. Of several, the oldest.
+    pub snapshot_time: Option<f64>,
 }
 
 /// What an engine's counters gained since the page before. `None`: the page does not tell.
@@ -98,6 +125,19 @@ pub struct EngineDelta {
     pub aborted: Option<u64>,
     /// Requests that ended any other way.
     pub errored: Option<u64>,
+    /// Requests that the engine turned away since it had no room.
+    pub rejected: Option<u64>,
+    /// Prompt tokens found in a tier below the KV cache or in another engine's cache.
+    pub offload_hits: Option<u64>,
+    /// Tokens that speculative decoding proposed.
+    pub draft_tokens: Option<u64>,
+    /// Of these, those that the model accepted.
+    pub accepted_tokens: Option<u64>,
+    /// Requests that arrived at a front-end. They are the engines' requests, seen once more: never add the two.
+    pub frontend_arrived: Option<u64>,
+    /// Whether the engine got on since the page before: a token counter moved, or anything else that only moves with the
+    /// engine's steps. `None`: the page has nothing of the kind, or it is the first.
+    pub progress: Option<bool>,
     /// How often the counters were seen to start again: 0 or 1.
     pub resets: u64,
     /// Distributions that gained samples, by kind.

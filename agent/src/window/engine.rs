@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use plimsoll_common::{
-    engine::DistributionKind,
+    engine::{DistributionKind, EngineKind},
     histogram::BucketLayout,
     ids::ModelName,
     wire::{EngineColumns, EngineInfo, EngineState, HistogramColumns, HistogramEntry},
@@ -118,6 +118,8 @@ impl EngineWindow {
     /// What a page does not repeat stays known: an engine's version is asked once a connection.
     fn learn(&mut self, now: EngineIdentity) {
         let known = &mut self.identity;
+        known.kind = now.kind.or(known.kind);
+        known.role = now.role.or(known.role);
         known.model = now.model.or_else(|| known.model.take());
         known.version = now.version.or_else(|| known.version.take());
         known.kv_capacity_tokens = now.kv_capacity_tokens.or(known.kv_capacity_tokens);
@@ -184,16 +186,21 @@ impl EngineWindow {
         let endpoint = &self.endpoint;
         EngineInfo {
             id: endpoint.id.clone(),
-            kind: endpoint.kind.as_str().to_owned(),
+            kind: self.kind().map_or("unknown", EngineKind::as_str).to_owned(),
             url: endpoint.url.clone(),
             version: self.identity.version.clone(),
             model: self.model(),
             pool: endpoint.pool.clone(),
-            role: endpoint.role,
+            role: endpoint.role.or(self.identity.role).unwrap_or_default(),
             replica: endpoint.replica.clone(),
             gpus: endpoint.gpus.clone(),
             kv_capacity_tokens: self.identity.kv_capacity_tokens,
         }
+    }
+
+    /// What the page shows, since it knows more: behind a Dynamo worker's page there is an engine.
+    fn kind(&self) -> Option<EngineKind> {
+        self.identity.kind.or(self.endpoint.kind)
     }
 
     fn model(&self) -> Option<ModelName> {
