@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     page::{Counter, PageError},
-    client::ScrapeError,
+    scrape_error::ScrapeError,
 };
 use crate::exposition::LineError;
 
