@@ -23,13 +23,17 @@ pub struct Request {
     /// blocks of them and always computes at least one token.
     #[serde(default)]
     pub cached_tokens: u32,
+    /// Whether another engine has computed the prompt and generated the first token: the keys and values come with the
+    /// request, and this engine generates from the second token on, of at least two.
+    #[serde(default)]
+    pub prefilled: bool,
 }
 
 impl Request {
     /// A request without any prefix-cache hit.
     #[must_use]
     pub const fn new(id: RequestId, prompt_tokens: u32, output_tokens: u32) -> Self {
-        Self { id, prompt_tokens, output_tokens, cached_tokens: 0 }
+        Self { id, prompt_tokens, output_tokens, cached_tokens: 0, prefilled: false }
     }
 }
 
@@ -71,7 +75,7 @@ pub struct RequestFacts {
     pub prompt_tokens: u32,
     /// Tokens that it was to generate.
     pub output_tokens: u32,
-    /// Tokens that it generated; fewer than `output_tokens` only if it was aborted.
+    /// Tokens that it has generated, the one of another engine's prefill included; fewer than `output_tokens` only if it was aborted.
     pub emitted_tokens: u32,
     /// Prompt tokens taken from the prefix cache.
     pub cached_tokens: u32,

@@ -138,7 +138,7 @@ impl Scheduler {
                 continue;
             }
             let slot = slots.get_mut(head.place);
-            let cached = slot.request.cached_tokens;
+            let cached = slot.given();
             let new_tokens = (slot.known() - cached).min(self.max_num_batched_tokens - stats.batched_tokens);
             let needed = self.blocks.blocks_for(cached + new_tokens);
             let must_fit =
@@ -154,7 +154,8 @@ impl Scheduler {
                 self.admitted.push(Admission {
                     id: slot.request.id,
                     prompt_tokens: slot.request.prompt_tokens,
-                    cached_tokens: cached,
+                    cached_tokens: slot.request.cached_tokens,
+                    prefilled: slot.request.prefilled,
                     queue_time: now.saturating_sub(slot.arrival),
                 });
             }
@@ -164,6 +165,27 @@ impl Scheduler {
             stats.admitted += 1;
             self.add(slots, head.place, new_tokens, stats);
         }
+    }
+
+    /// Whether the queue would stay as it is if every running sequence decoded: nobody waits, or the head finds no
+    /// place. Free blocks only get fewer before somebody finishes, so what is true now stays true until then.
+    pub(crate) fn admits_nobody(&mut self, slots: &Slots) -> bool {
+        while let Some(head) = self.waiting.front() {
+            if slots.is(*head, State::Waiting) {
+                break;
+            }
+            self.waiting.pop_front();
+        }
+        let Some(head) = self.waiting.front() else { return true };
+        let batched = self.running.len() as u32;
+        if batched >= self.max_num_batched_tokens || self.running.len() >= self.max_num_seqs {
+            return true;
+        }
+        let slot = slots.get(head.place);
+        let (known, given) = (slot.known(), slot.given());
+        let first_chunk = (known - given).min(self.max_num_batched_tokens - batched);
+        let must_fit = if self.reserve_full_prompt { known } else { given + first_chunk };
+        self.blocks.blocks_for(must_fit) > self.blocks.free()
     }
 
     fn add(&mut self, slots: &Slots, place: u32, new_tokens: u32, stats: &mut StepStats) {

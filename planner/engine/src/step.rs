@@ -68,6 +68,8 @@ pub struct Admission {
     pub prompt_tokens: u32,
     /// Prompt tokens that the prefix cache held.
     pub cached_tokens: u32,
+    /// Whether another engine had computed it.
+    pub prefilled: bool,
     /// How long it had waited.
     pub queue_time: Micros,
 }

@@ -237,6 +237,7 @@ impl Driver {
             prompt_tokens: job.prompt_tokens,
             output_tokens: job.output_tokens,
             cached_tokens: hits.saturating_mul(self.engine.config().block_size),
+            prefilled: false,
         };
         if let Err(rejected) = self.engine.submit(self.shared.clock.now(), request) {
             if matches!(rejected, Rejected::QueueFull { .. }) {
