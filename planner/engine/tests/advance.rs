@@ -92,7 +92,7 @@ fn step_to(engine: &mut Engine, clock: &mut Micros, until: Micros, log: &mut Log
                 return;
             }
             *clock = iteration.ends_at;
-            let step = engine.finish_iteration(*clock).unwrap();
+            let step = engine.finish_iteration(*clock).expect("one is under way");
             step.admitted.iter().for_each(|x| log.admitted(step.ended_at, x));
             step.preempted.iter().for_each(|x| log.preempted(step.ended_at, x));
             for token in step.tokens {
@@ -110,7 +110,7 @@ fn step_to(engine: &mut Engine, clock: &mut Micros, until: Micros, log: &mut Log
 }
 
 fn play(config: EngineConfig, events: &[(u64, Event)], ahead: bool) -> Log {
-    let mut engine = Engine::new(config).unwrap();
+    let mut engine = Engine::new(config).expect("a valid configuration");
     let (mut log, mut clock, mut now) = (Log::default(), Micros::ZERO, Micros::ZERO);
     let go = |engine: &mut Engine, log: &mut Log, clock: &mut Micros, until: Micros| {
         if ahead { engine.advance(until, log) } else { step_to(engine, clock, until, log) }
