@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Pages, gpus, json::age_seconds, json::seconds, pods};
 use crate::{
-    gpu::{GovernorState, GpuSnapshot},
+    gpu::{DearQuestion, GovernorState, GpuSnapshot},
     uplink::Uplink,
 };
 
@@ -81,8 +81,19 @@ fn governor(governor: &GovernorState) -> Value {
         "busy_seconds_last_ten_seconds": seconds(governor.busy_last_ten_seconds),
         "tiers": tiers,
         "deferred": governor.deferred,
-        "too_dear": governor.too_dear,
+        "asked_beyond_budget": governor.forced,
+        "dear": governor.dear.iter().map(dear).collect::<Vec<_>>(),
         "reason": governor.reason,
+    })
+}
+
+/// A group of values that is asked less often because of its own cost.
+fn dear(question: &DearQuestion) -> Value {
+    json!({
+        "group": question.group,
+        "typical_seconds": seconds(question.typical),
+        "interval_seconds": seconds(question.interval),
+        "over_budget": question.over_budget,
     })
 }
 
