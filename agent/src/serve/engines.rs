@@ -39,7 +39,7 @@ fn one_engine(view: &EngineView, now: Instant) -> Value {
         "scrape_seconds": view.took.map(seconds),
         "requests_running": view.gauges.running,
         "requests_waiting": view.gauges.waiting,
-        "kv_cache_utilization": view.gauges.kv_usage.map(plimsoll_common::units::Ratio::get),
+        "kv_cache_utilization_ratio": view.gauges.kv_usage.map(plimsoll_common::units::Ratio::get),
         "kv_capacity_tokens": view.info.kv_capacity_tokens,
         "since_agent_start": {
             "requests_arrived": totals.arrived,

@@ -405,7 +405,9 @@ impl FleetSnapshot {
                 self.fleet.gpus_lost += u64::from(reading.state == Some(GpuState::Lost));
                 add(&mut self.fleet.gpu_memory_used_bytes, reading.memory_used_bytes);
                 if let Some(watts) = reading.power_watts {
-                    *self.fleet.gpu_power_watts.get_or_insert(0.0) += watts;
+                    let sum = self.fleet.gpu_power_watts.get_or_insert(0.0);
+                    // GPUs tell whole milliwatts: what is beyond is noise of the addition.
+                    *sum = ((*sum + watts) * 1e3).round() / 1e3;
                 }
             }
             self.gpus.push(GpuRow {
