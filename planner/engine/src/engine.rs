@@ -92,8 +92,8 @@ impl Engine {
     pub fn new(config: EngineConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self {
-            config,
             scheduler: Scheduler::new(&config),
+            config,
             slots: Slots::default(),
             places: BTreeMap::new(),
             in_flight: None,

@@ -34,6 +34,7 @@
 //! with requests that come [prefilled](Request::prefilled).
 
 mod advance;
+mod backlog;
 mod blocks;
 mod config;
 mod engine;
@@ -46,6 +47,7 @@ mod step;
 mod timing;
 
 pub use advance::Sink;
+pub use backlog::Backlog;
 pub use config::{ConfigError, EngineConfig};
 pub use engine::{Engine, Load, Totals};
 pub use pace::Pace;

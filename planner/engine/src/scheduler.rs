@@ -62,6 +62,11 @@ impl Scheduler {
         self.waiting_live
     }
 
+    /// The queue in order of service, stale references included.
+    pub(crate) fn queue(&self) -> impl Iterator<Item = SlotRef> + '_ {
+        self.waiting.iter().copied()
+    }
+
     pub(crate) fn enqueue(&mut self, slot: SlotRef) {
         self.waiting.push_back(slot);
         self.waiting_live += 1;

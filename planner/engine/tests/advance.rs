@@ -150,7 +150,7 @@ proptest! {
         config in config(),
         events in prop::collection::vec((prop_oneof![Just(0_u64), 1..20_000_u64, 1..400_000_u64], event()), 1..80),
     ) {
-        prop_assert_eq!(play(config, &events, true), play(config, &events, false));
+        prop_assert_eq!(play(config.clone(), &events, true), play(config, &events, false));
     }
 }
 

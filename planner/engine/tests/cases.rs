@@ -144,7 +144,7 @@ fn a_prompt_is_not_begun_that_cannot_be_finished() {
     let mut tight = EngineConfig { kv_blocks: 4, max_model_len: 16, max_num_batched_tokens: 4, ..config() };
     for (reserve, running) in [(true, 1), (false, 2)] {
         tight.reserve_full_prompt = reserve;
-        let mut engine = engine(tight);
+        let mut engine = engine(tight.clone());
         let mut now = Micros::ZERO;
         engine.submit(now, request(1, 3, 8)).unwrap();
         engine.submit(now, request(2, 14, 1)).unwrap();

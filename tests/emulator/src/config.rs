@@ -197,7 +197,7 @@ fn engine_config(args: &Args, profile: &Profile) -> Result<(EngineConfig, u32), 
     let kv_blocks = num_gpu_blocks.saturating_sub(1);
     let kv_tokens = kv_blocks.saturating_mul(block_size);
     let max_num_batched_tokens = args.max_num_batched_tokens.unwrap_or(defaults.max_num_batched_tokens);
-    let mut timing = profile.timing;
+    let mut timing = profile.timing.clone();
     timing.factor /= args.speed;
     let engine = EngineConfig {
         block_size,

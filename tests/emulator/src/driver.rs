@@ -130,7 +130,7 @@ pub(crate) fn spawn(config: &Config, clock: Clock) -> anyhow::Result<(DriverHand
     });
     let (sender, commands) = sync_channel(COMMANDS);
     let driver = Driver {
-        engine: Engine::new(config.engine)?,
+        engine: Engine::new(config.engine.clone())?,
         shared: Arc::clone(&shared),
         commands,
         model: config.model.clone(),
