@@ -4,20 +4,26 @@ use crate::{
     config::Config,
     histogram::Histogram,
     page::text::{Label, Page},
-    state::EngineState,
+    state::{EngineState, vllm::Histograms},
 };
 
 /// Writes every engine family but the cache configuration.
-pub(crate) fn write(page: &mut Page, config: &Config, state: &EngineState, created: f64) {
+pub(crate) fn write(
+    page: &mut Page,
+    config: &Config,
+    state: &EngineState,
+    histograms: &Histograms,
+    created: f64,
+) {
     let mut engine = Families { page, model: &config.model, created };
     utilization_estimates(&mut engine);
     gauges(&mut engine, state);
     cache_counters(&mut engine, state);
     token_counters(&mut engine, state);
     request_counters(&mut engine, state);
-    token_histograms(&mut engine, state);
-    latency_histograms(&mut engine, state);
-    block_histograms(&mut engine, state);
+    token_histograms(&mut engine, histograms);
+    latency_histograms(&mut engine, histograms);
+    block_histograms(&mut engine, histograms);
 }
 
 struct Families<'a> {
@@ -110,11 +116,12 @@ fn gauges(engine: &mut Families<'_>, state: &EngineState) {
         "reason",
         &[("capacity", waiting), ("deferred", 0.0)],
     );
+    let is = |level| f64::from(u8::from(state.sleep == level));
     engine.gauges(
         "vllm:engine_sleep_state",
-        "Whether the engine is awake; this one never sleeps.",
+        "Whether the engine is awake, or how deep it sleeps.",
         "sleep_state",
-        &[("awake", 1.0), ("weights_offloaded", 0.0), ("discard_all", 0.0)],
+        &[("awake", is(0)), ("weights_offloaded", is(1)), ("discard_all", is(2))],
     );
     engine.gauge("vllm:kv_cache_usage_perc", "KV blocks held by requests, 0 to 1.", state.load.kv_usage());
 }
@@ -198,8 +205,7 @@ fn request_counters(engine: &mut Families<'_>, state: &EngineState) {
     Families::write_counter(engine.page, engine.created, "vllm:admission_rejections_total", help, &series);
 }
 
-fn token_histograms(engine: &mut Families<'_>, state: &EngineState) {
-    let h = &state.histograms;
+fn token_histograms(engine: &mut Families<'_>, h: &Histograms) {
     engine.histogram(
         "vllm:request_prompt_tokens",
         "Prompt tokens of finished requests.",
@@ -228,8 +234,7 @@ fn token_histograms(engine: &mut Families<'_>, state: &EngineState) {
     );
 }
 
-fn latency_histograms(engine: &mut Families<'_>, state: &EngineState) {
-    let h = &state.histograms;
+fn latency_histograms(engine: &mut Families<'_>, h: &Histograms) {
     engine.histogram("vllm:time_to_first_token_seconds", "Arrival to first token, seconds.", &h.ttft);
     engine.histogram("vllm:inter_token_latency_seconds", "One token to the next, seconds.", &h.itl);
     engine.histogram(
@@ -252,8 +257,7 @@ fn latency_histograms(engine: &mut Families<'_>, state: &EngineState) {
     engine.histogram("vllm:request_decode_time_seconds", "First token to last token, seconds.", &h.decode);
 }
 
-fn block_histograms(engine: &mut Families<'_>, state: &EngineState) {
-    let h = &state.histograms;
+fn block_histograms(engine: &mut Families<'_>, h: &Histograms) {
     engine.histogram("vllm:request_num_preemptions", "Preemptions of finished requests.", &h.num_preemptions);
     engine.histogram(
         "vllm:request_prefill_kv_computed_tokens",

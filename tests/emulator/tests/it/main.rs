@@ -7,3 +7,5 @@ mod fidelity;
 mod lifecycle;
 mod page;
 mod page_diff;
+mod sglang;
+mod states;
