@@ -29,6 +29,11 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Kind::Vllm)]
     pub engine: Kind,
 
+    /// The engine's version, which decides the names on its page; 0.32.0, 0.5.23 or 1.3.0 if not given. TensorRT-LLM
+    /// also as 1.2-dynamo, which is how Dynamo spelt its names
+    #[arg(long, value_name = "VERSION")]
+    pub engine_version: Option<String>,
+
     /// Where states and faults can be switched at run time, a port of its own on loopback; GET / there tells how
     #[arg(long, value_name = "ADDR:PORT")]
     pub admin: Option<SocketAddr>,
@@ -130,6 +135,22 @@ pub struct Args {
     #[arg(long, value_name = "TOKEN")]
     pub api_key: Option<String>,
 
+    /// TensorRT-LLM: measure requests and serve /prometheus/metrics, which is 404 without
+    #[arg(long)]
+    pub return_perf_metrics: bool,
+
+    /// TensorRT-LLM: keep statistics of iterations, for the JSON at /metrics and for the gauges of the page
+    #[arg(long)]
+    pub enable_iter_perf_stats: bool,
+
+    /// TensorRT-LLM: iterations kept for who reads them; older ones are dropped
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub iter_stats_max_iterations: usize,
+
+    /// TensorRT-LLM up to 1.2: requests kept for /perf_metrics
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub perf_metrics_max_requests: usize,
+
     /// Append one JSON line for each request that ends: exactly the values that the histograms took in
     #[arg(long, value_name = "PATH")]
     pub request_log: Option<PathBuf>,
@@ -163,4 +184,6 @@ pub enum Kind {
     Vllm,
     /// SGLang 0.5.23
     Sglang,
+    /// TensorRT-LLM 1.3 (trtllm-serve); written from its source, never compared with a running one
+    Trtllm,
 }

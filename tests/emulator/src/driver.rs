@@ -66,6 +66,11 @@ impl Shared {
         state.clone()
     }
 
+    /// Reads what is taken away by reading.
+    pub(crate) fn drain<T>(&self, take: impl FnOnce(&mut EngineState) -> T) -> T {
+        take(&mut lock(&self.state))
+    }
+
     pub(crate) fn is_frozen(&self) -> bool {
         self.frozen.load(Ordering::Acquire)
     }

@@ -14,6 +14,7 @@ pub mod config;
 pub mod exact;
 pub mod script;
 pub mod serve;
+pub mod version;
 
 mod api;
 mod clock;

@@ -28,6 +28,8 @@ pub(crate) struct Live {
     pub(crate) queue_time: Micros,
     /// Arrival to its latest token.
     pub(crate) elapsed: Micros,
+    /// The number of the iteration that computed it first.
+    pub(crate) first_iteration: u64,
     /// What the front process has heard of: SGLang's scheduler keeps back some tokens of answers that nobody streams.
     pub(crate) heard: Heard,
     /// Kept only for the request log.
@@ -57,6 +59,7 @@ impl Live {
             admitted: false,
             queue_time: Micros::ZERO,
             elapsed: Micros::ZERO,
+            first_iteration: 0,
             heard: Heard::default(),
             itl: Vec::new(),
         }
@@ -69,6 +72,7 @@ pub(crate) fn advance(live: &mut Requests, step: &Step<'_>, keep_itl: bool) {
         if let Some(live) = live.get_mut(&admission.id) {
             live.admitted = true;
             live.queue_time = admission.queue_time;
+            live.first_iteration = step.totals.iterations;
         }
     }
     for token in step.tokens {

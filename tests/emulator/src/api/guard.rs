@@ -28,7 +28,9 @@ pub(crate) async fn ask_for_token(State(api): State<Api>, request: Request, next
 fn is_guarded(kind: Kind, path: &str) -> bool {
     match kind {
         Kind::Vllm => path.starts_with("/v1/"),
-        Kind::Sglang => !["/health", "/metrics"].iter().any(|open| path.starts_with(open)),
+        Kind::Sglang | Kind::Trtllm => {
+            !["/health", "/metrics", "/prometheus"].iter().any(|open| path.starts_with(open))
+        }
     }
 }
 

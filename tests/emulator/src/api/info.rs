@@ -17,9 +17,6 @@ use crate::{
     job::Refusal,
 };
 
-/// The version that the page and the manners are those of.
-const VERSION: &str = "0.32.0";
-
 /// What only vLLM answers, or it alone in this way.
 pub(crate) fn router() -> Router<Api> {
     Router::new()
@@ -38,8 +35,8 @@ async fn health() -> StatusCode {
     StatusCode::OK
 }
 
-async fn version() -> Json<Value> {
-    Json(json!({ "version": VERSION }))
+pub(crate) async fn version(State(api): State<Api>) -> Json<Value> {
+    Json(json!({ "version": api.config.version.as_str() }))
 }
 
 async fn load(State(api): State<Api>) -> Json<Value> {
@@ -49,12 +46,16 @@ async fn load(State(api): State<Api>) -> Json<Value> {
 pub(crate) async fn models(State(api): State<Api>) -> Json<Value> {
     let model = &api.config.model;
     let created = api.driver.shared.clock.unix_seconds(plimsoll_engine::Micros::ZERO) as u64;
+    let owner = match api.config.kind {
+        Kind::Vllm => "vllm",
+        Kind::Sglang => "sglang",
+        Kind::Trtllm => "tensorrt_llm",
+    };
     let mut card = json!({
-        "id": model, "object": "model", "created": created, "owned_by": "sglang", "root": model, "parent": null,
+        "id": model, "object": "model", "created": created, "owned_by": owner, "root": model, "parent": null,
         "max_model_len": api.config.engine.max_model_len,
     });
     if api.config.kind == Kind::Vllm {
-        card["owned_by"] = json!("vllm");
         card["permission"] = json!([]);
     }
     Json(json!({ "object": "list", "data": [card] }))

@@ -32,6 +32,7 @@ mod prompt;
 mod scrape;
 mod sglang;
 mod stream;
+mod trtllm;
 mod types;
 
 pub(crate) use meter::{HttpStats, Sizes};
@@ -143,6 +144,7 @@ pub(crate) fn router(api: Api) -> Router {
     let router = match api.config.kind {
         Kind::Vllm => common.merge(info::router()),
         Kind::Sglang => common.merge(sglang::router()),
+        Kind::Trtllm => common.merge(trtllm::router()),
     };
     let router = router
         .fallback(|| async { detail(StatusCode::NOT_FOUND, "Not Found") })
@@ -154,6 +156,7 @@ pub(crate) fn router(api: Api) -> Router {
     let router = match api.config.kind {
         Kind::Vllm => router.layer(middleware::from_fn_with_state(api.http.clone(), meter::meter)),
         Kind::Sglang => router.layer(middleware::from_fn_with_state(api.http.clone(), endpoints::count)),
+        Kind::Trtllm => router,
     };
     router.layer(middleware::map_response(name_server)).with_state(api)
 }

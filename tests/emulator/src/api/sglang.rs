@@ -17,8 +17,6 @@ use crate::api::{Api, scrape};
 mod health;
 mod loads;
 
-const VERSION: &str = "0.5.23";
-
 /// How often a handler that needs the scheduler looks whether it has thawed.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -32,6 +30,7 @@ pub(crate) fn router() -> Router<Api> {
         .route("/model_info", get(model_info))
         .route("/get_model_info", get(model_info))
         .route("/v1/loads", get(loads))
+        .route("/get_load", get(get_load))
         .route("/metrics", get(metrics))
         .route("/metrics/", get(metrics))
 }
@@ -49,6 +48,9 @@ struct LoadsQuery {
 
 /// Answers from the scheduler's last word, however old.
 async fn loads(State(api): State<Api>, Query(query): Query<LoadsQuery>) -> Response {
+    if !has_loads(&api) {
+        return super::detail(StatusCode::NOT_FOUND, "Not Found");
+    }
     let begun = api.http.now();
     let state = api.driver.shared.snapshot();
     let sections = match loads::Sections::parse(query.include.as_deref()) {
@@ -64,13 +66,31 @@ async fn loads(State(api): State<Api>, Query(query): Query<LoadsQuery>) -> Respo
         let loads = if ranks == 1 { vec![load] } else { Vec::new() };
         let body = json!({
             "timestamp": loads::iso(api.driver.shared.clock.unix_seconds(api.http.now())),
-            "version": VERSION, "accelerator": null, "num_accelerators": 1, "loads": loads,
+            "version": api.config.version.as_str(), "accelerator": null, "num_accelerators": 1, "loads": loads,
         });
         Json(body).into_response()
     };
     let took = crate::state::nanos(api.http.now().saturating_sub(begun));
     api.http.stats().loads_durations.observe(took);
     response
+}
+
+/// Whether the version has `/v1/loads`, and so no longer its forerunner.
+fn has_loads(api: &Api) -> bool {
+    api.config.version.at_least(0, 5, 9)
+}
+
+async fn get_load(State(api): State<Api>) -> Response {
+    if has_loads(&api) {
+        return super::detail(StatusCode::NOT_FOUND, "Not Found");
+    }
+    let state = api.driver.shared.snapshot();
+    let load = state.load;
+    let tokens = u64::from(load.kv_blocks_used) * u64::from(api.config.engine.block_size);
+    Json(json!([{
+        "dp_rank": 0, "num_reqs": load.running + load.waiting, "num_waiting_reqs": load.waiting, "num_tokens": tokens,
+    }]))
+    .into_response()
 }
 
 /// Asks the scheduler, and so hangs while that is frozen.
@@ -98,7 +118,7 @@ async fn server_info(State(api): State<Api>) -> Json<Value> {
         "status": status, "max_total_num_tokens": capacity,
         "max_req_input_len": engine.max_model_len.saturating_sub(6),
         "internal_states": [{ "max_total_num_tokens": capacity }],
-        "version": VERSION, "frontend": "python",
+        "version": config.version.as_str(), "frontend": "python",
     }))
 }
 

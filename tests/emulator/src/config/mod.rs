@@ -7,6 +7,7 @@ use plimsoll_engine::{ConfigError as EngineError, EngineConfig, Profile, Profile
 use crate::{
     args::{Args, Kind},
     script::{Script, ScriptError},
+    version::{Version, VersionError},
 };
 
 mod buckets;
@@ -15,6 +16,9 @@ pub use buckets::CustomBuckets;
 
 /// Longest time that an option may ask for, seconds: a day.
 const LONGEST_SECONDS: f64 = 86_400.0;
+
+/// Most iterations or requests that are kept for who reads them.
+const MOST_KEPT: usize = 100_000;
 
 /// All that a running emulator goes by.
 #[derive(Clone, Debug)]
@@ -25,6 +29,10 @@ pub struct Config {
     pub address_file: Option<PathBuf>,
     /// Whose manners to show.
     pub kind: Kind,
+    /// Of which version.
+    pub version: Version,
+    /// What TensorRT-LLM measures.
+    pub measures: Measures,
     /// Served model name.
     pub model: String,
     /// The engine model's configuration; its timing has the speed in it.
@@ -59,6 +67,19 @@ pub struct Config {
     pub request_log: Option<PathBuf>,
     /// The GPUs to pretend to use.
     pub gpus: GpuConfig,
+}
+
+/// What TensorRT-LLM measures: by default nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Measures {
+    /// Requests; serves the Prometheus page.
+    pub requests: bool,
+    /// Iterations; fills the JSON page.
+    pub iterations: bool,
+    /// Iterations kept.
+    pub most_iterations: usize,
+    /// Requests kept for `/perf_metrics`.
+    pub most_requests: usize,
 }
 
 /// The GPUs that the engine pretends to use.
@@ -104,6 +125,9 @@ pub enum ConfigError {
         /// What is accepted.
         range: &'static str,
     },
+    /// No such version is emulated.
+    #[error("--engine-version")]
+    Version(#[from] VersionError),
     /// The script has a step that nobody understands.
     #[error("--at")]
     Script(#[from] ScriptError),
@@ -136,6 +160,13 @@ impl Config {
             listen: args.listen,
             address_file: args.address_file,
             kind: args.engine,
+            version: Version::parse(args.engine, args.engine_version.as_deref())?,
+            measures: Measures {
+                requests: args.return_perf_metrics,
+                iterations: args.enable_iter_perf_stats,
+                most_iterations: args.iter_stats_max_iterations.min(MOST_KEPT),
+                most_requests: args.perf_metrics_max_requests.min(MOST_KEPT),
+            },
             admin: args.admin,
             script: Script::parse(&args.script)?,
             warmup: Duration::from_secs_f64(args.warmup),

@@ -17,6 +17,7 @@ mod http;
 mod process;
 mod sglang;
 mod text;
+mod trtllm;
 mod vllm;
 
 pub(crate) use process::cpu_seconds_of_this;
@@ -36,6 +37,7 @@ pub(crate) fn render(config: &Config, clock: &Clock, state: &EngineState, http: 
             let now = clock.now();
             sglang::write(&mut page, &sglang::Sight { config, state, shown, http, now });
         }
+        Shown::Trtllm(shown) => trtllm::write(&mut page, config, shown),
     }
     page.into_text()
 }

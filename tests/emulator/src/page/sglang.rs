@@ -13,6 +13,7 @@ use crate::{
 mod counters;
 mod gauges;
 mod histograms;
+mod older;
 
 /// What the page is written from.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,10 @@ pub(crate) struct Sight<'a> {
 /// Writes every family. Counters come first, then gauges, but for histograms that come where their process wrote them.
 pub(crate) fn write(page: &mut Page, sight: &Sight<'_>) {
     let mut families = Families { page, model: &sight.config.model };
+    if !sight.config.version.at_least(0, 5, 23) {
+        older::write(&mut families, sight);
+        return;
+    }
     counters::http(&mut families, sight.http);
     counters::answers(&mut families, sight);
     counters::startup(&mut families, sight.config);

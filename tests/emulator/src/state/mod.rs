@@ -10,6 +10,7 @@ use crate::{
 };
 
 pub(crate) mod sglang;
+pub(crate) mod trtllm;
 pub(crate) mod vllm;
 
 /// The engine as its page knows it. Copied whole for each scrape, so a page never shows half a step.
@@ -34,6 +35,7 @@ pub(crate) struct EngineState {
 pub(crate) enum Shown {
     Vllm(Box<vllm::Histograms>),
     Sglang(Box<sglang::Sglang>),
+    Trtllm(Box<trtllm::Trtllm>),
 }
 
 /// The latencies of one finished request, nanoseconds: what the histograms take in and the request log writes.
@@ -84,6 +86,7 @@ impl EngineState {
             shown: match config.kind {
                 Kind::Vllm => Shown::Vllm(Box::new(vllm::Histograms::new(config))),
                 Kind::Sglang => Shown::Sglang(Box::new(sglang::Sglang::new(config))),
+                Kind::Trtllm => Shown::Trtllm(Box::new(trtllm::Trtllm::new(config))),
             },
         }
     }
@@ -106,6 +109,7 @@ impl EngineState {
         match &mut self.shown {
             Shown::Vllm(histograms) => histograms.record_step(step),
             Shown::Sglang(sglang) => sglang.record_step(step, live),
+            Shown::Trtllm(trtllm) => trtllm.record_step(step),
         }
     }
 
@@ -122,6 +126,7 @@ impl EngineState {
         match &mut self.shown {
             Shown::Vllm(histograms) => histograms.record_finished(facts, live),
             Shown::Sglang(sglang) => sglang.record_finished(facts, live),
+            Shown::Trtllm(trtllm) => trtllm.record_finished(facts, live, self.totals.iterations),
         }
     }
 

@@ -9,14 +9,14 @@ use crate::{
     state::{Latencies, nanos},
 };
 
-const TTFT_BOUNDS: [f64; 22] = [
+pub(super) const TTFT_BOUNDS: [f64; 22] = [
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0,
     80.0, 160.0, 640.0, 2560.0,
 ];
-const ITL_BOUNDS: [f64; 19] = [
+pub(super) const ITL_BOUNDS: [f64; 19] = [
     0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
 ];
-const REQUEST_BOUNDS: [f64; 21] = [
+pub(super) const REQUEST_BOUNDS: [f64; 21] = [
     0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0,
     960.0, 1920.0, 7680.0,
 ];
@@ -91,8 +91,14 @@ impl Histograms {
 
     pub(crate) fn new(config: &Config) -> Self {
         let buckets = &config.buckets;
-        let ttft = buckets.time_to_first_token.as_deref().unwrap_or(&TTFT_BOUNDS);
-        let itl = buckets.inter_token_latency.as_deref().unwrap_or(&ITL_BOUNDS);
+        // Up to 0.7 they ended at 10 s and at 2.5 s.
+        let (ttft, itl): (&[f64], &[f64]) = if config.version.at_least(0, 8, 0) {
+            (&TTFT_BOUNDS, &ITL_BOUNDS)
+        } else {
+            (&TTFT_BOUNDS[..16], &ITL_BOUNDS[..13])
+        };
+        let ttft = buckets.time_to_first_token.as_deref().unwrap_or(ttft);
+        let itl = buckets.inter_token_latency.as_deref().unwrap_or(itl);
         let request = buckets.request_latency.as_deref().unwrap_or(&REQUEST_BOUNDS);
         let tokens = || Histogram::of_counts(one_two_five(config.engine.max_model_len));
         Self {

@@ -9,3 +9,5 @@ mod page;
 mod page_diff;
 mod sglang;
 mod states;
+mod trtllm;
+mod versions;

@@ -58,7 +58,12 @@ impl Histograms {
         Self {
             request_process: Histogram::of_seconds(&stage),
             prefill_forward: Histogram::of_seconds(&stage),
-            queue: Histogram::of_seconds(&QUEUE_BOUNDS),
+            // Those below 100 ms came with 0.5.12.
+            queue: Histogram::of_seconds(if config.version.at_least(0, 5, 12) {
+                &QUEUE_BOUNDS
+            } else {
+                &QUEUE_BOUNDS[5..]
+            }),
             eviction: Histogram::of_seconds(&EVICTION_BOUNDS),
             itl: Histogram::of_seconds(itl),
             prompt_tokens: tokens(),
