@@ -12,6 +12,7 @@ pub mod app;
 pub mod attribution;
 pub mod config;
 pub mod engines;
+pub mod exact;
 pub mod exposition;
 pub mod gpu;
 pub mod own;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     engines::EngineReading,
+    exact::ExactReading,
     gpu::GpuSnapshot,
     own::{CostWindow, OwnCost, OwnSampler},
     uplink::Uplink,
@@ -36,6 +37,8 @@ pub struct Reporter {
     pub window: SharedWindow,
     /// What scrapes told.
     pub readings: mpsc::Receiver<EngineReading>,
+    /// What exact sources told.
+    pub exact: mpsc::Receiver<ExactReading>,
     /// The newest look at the GPUs.
     pub gpus: watch::Receiver<Arc<GpuSnapshot>>,
     /// Where closed windows go; without one they are closed for the pages alone.
@@ -65,6 +68,7 @@ pub async fn run(mut reporter: Reporter, cancel: CancellationToken) -> anyhow::R
             () = cancel.cancelled() => break,
             _ = ticks.tick() => reporter.report(&mut cost, false),
             Some(reading) = reporter.readings.recv() => reporter.with_window(|window| window.observe(reading)),
+            Some(reading) = reporter.exact.recv() => reporter.with_window(|window| window.observe_exact(reading)),
             Some(()) = changed(&mut asked) => {
                 let wish = asked.as_ref().and_then(|asked| *asked.borrow());
                 let next = wish.map_or(reporter.interval, |wish| wish.clamp(SHORTEST, LONGEST));
@@ -78,6 +82,9 @@ pub async fn run(mut reporter: Reporter, cancel: CancellationToken) -> anyhow::R
     }
     while let Ok(reading) = reporter.readings.try_recv() {
         reporter.with_window(|window| window.observe(reading));
+    }
+    while let Ok(reading) = reporter.exact.try_recv() {
+        reporter.with_window(|window| window.observe_exact(reading));
     }
     reporter.report(&mut cost, true);
     Ok(())

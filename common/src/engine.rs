@@ -137,6 +137,12 @@ coded_enum! {
     FrontendItl = 11, "frontend_itl";
     /// Arrival at a front-end to the last token.
     FrontendE2e = 12, "frontend_e2e";
+    /// Wall time of one forward pass that only processed prompts.
+    PassPrefill = 13, "pass_prefill";
+    /// Wall time of one forward pass that only generated tokens.
+    PassDecode = 14, "pass_decode";
+    /// Wall time of one forward pass that did both.
+    PassMixed = 15, "pass_mixed";
     /// Input sequence length (ISL): prompt tokens of a finished request.
     Isl = 16, "isl";
     /// Output sequence length (OSL): generated tokens of a finished request.

@@ -1,6 +1,6 @@
 //! One engine's metrics page, and what the page does not tell.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use plimsoll_common::{
     engine::{EngineKind, Role},
@@ -10,7 +10,10 @@ use plimsoll_common::{
 use plimsoll_shell::config::Problems;
 use serde::{Deserialize, Serialize};
 
-use super::Settings;
+use super::{
+    Settings,
+    exact::{self, ExactSources},
+};
 
 /// One engine to read, validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub struct Endpoint {
     pub follower: bool,
     /// Whether TensorRT-LLM's iteration statistics are read. Reading them takes them away from every other reader.
     pub iteration_stats: bool,
+    /// Where it tells of single requests and forward passes.
+    pub exact: ExactSources,
 }
 
 /// One `[[endpoint]]` of the file.
@@ -75,6 +80,15 @@ pub struct EndpointTable {
     /// Whether TensorRT-LLM's iteration statistics are drained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iteration_stats: Option<bool>,
+    /// The folder to which it writes a record of each request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_metrics_dir: Option<PathBuf>,
+    /// Where it publishes forward-pass metrics.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forward_pass_metrics: Vec<String>,
+    /// The service of its OTLP traces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_service: Option<String>,
 }
 
 impl EndpointTable {
@@ -91,6 +105,9 @@ impl EndpointTable {
         "gpus",
         "follower",
         "iteration-stats",
+        "request-metrics-dir",
+        "forward-pass-metrics",
+        "otlp-service",
     ];
 }
 
@@ -116,6 +133,7 @@ pub(super) fn check_all(settings: &Settings, problems: &mut Problems) -> Vec<End
             problems.push(format!("endpoint: {}{} is listed twice", endpoint.url, endpoint.metrics_path));
         }
     }
+    exact::check_all(&endpoints, problems);
     endpoints
 }
 
@@ -137,6 +155,7 @@ fn check(table: &EndpointTable, problems: &mut Problems) -> Option<Endpoint> {
     let replica =
         table.replica.as_deref().and_then(|r| problems.take(&place("replica"), ReplicaId::parse(r)));
     let gpus = table.gpus.iter().filter_map(|g| problems.take(&place("gpus"), GpuUuid::parse(g))).collect();
+    let exact = exact::check(table, place, problems);
     Some(Endpoint {
         id: id?,
         url: url.to_owned(),
@@ -149,6 +168,7 @@ fn check(table: &EndpointTable, problems: &mut Problems) -> Option<Endpoint> {
         gpus,
         follower: table.follower.unwrap_or(false),
         iteration_stats: table.iteration_stats.unwrap_or(false),
+        exact,
     })
 }
 

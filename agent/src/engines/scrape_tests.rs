@@ -58,6 +58,7 @@ impl Scraping {
             gpus: Vec::new(),
             follower: false,
             iteration_stats: false,
+            exact: crate::config::ExactSources::default(),
         };
         let (tx, readings) = mpsc::channel(1);
         let cancel = CancellationToken::new();

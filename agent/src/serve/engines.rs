@@ -5,23 +5,25 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::{
-    Pages,
+    Pages, exact,
     json::{age_seconds, distribution, seconds},
 };
-use crate::window::EngineView;
+use crate::{
+    exact::{SourceKey, SourceStatus},
+    window::EngineView,
+};
 
 pub(super) async fn list(State(pages): State<Pages>) -> Json<Value> {
     let now = Instant::now();
-    let engines: Vec<_> = pages.engines().iter().map(|view| one_engine(view, now)).collect();
+    let sources = pages.0.feeds.exact.all();
+    let engines: Vec<_> = pages.engines().iter().map(|view| one_engine(view, &sources, now)).collect();
     Json(json!({ "node": pages.0.node, "engines": engines }))
 }
 
-fn one_engine(view: &EngineView, now: Instant) -> Value {
-    let distributions: Map<String, Value> = view
-        .distributions
-        .iter()
-        .map(|(kind, d)| (kind.as_str().to_owned(), distribution(*kind, d)))
-        .collect();
+fn one_engine(view: &EngineView, sources: &[(SourceKey, SourceStatus)], now: Instant) -> Value {
+    let bucketed =
+        view.distributions.iter().map(|(kind, d)| (kind.as_str().to_owned(), distribution(*kind, d)));
+    let distributions: Map<String, Value> = bucketed.chain(exact::distributions(view)).collect();
     let totals = &view.totals;
     json!({
         "id": view.info.id,
@@ -54,6 +56,8 @@ fn one_engine(view: &EngineView, now: Instant) -> Value {
             "preemptions": totals.preemptions,
             "counter_resets": totals.resets,
         },
+        "forward_passes": exact::passes(view),
+        "exact_sources": exact::sources(sources, Some(&view.info.id)),
         "recent": {
             "since_seconds": age_seconds(view.recent_since, now),
             "distributions": distributions,

@@ -7,7 +7,7 @@ use plimsoll_common::{units::Ratio, wire::EngineState};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::{Pages, gpus, json::age_seconds, json::seconds, pods};
+use super::{Pages, exact, gpus, json::age_seconds, json::seconds, pods};
 use crate::{
     gpu::{DearQuestion, GovernorState, GpuSnapshot},
     uplink::Uplink,
@@ -35,6 +35,7 @@ pub(super) async fn status(State(pages): State<Pages>) -> Json<Value> {
                 "unrecognised": in_state(EngineState::Unrecognised),
                 "pending": in_state(EngineState::Pending),
             },
+            "exact": exact::all_sources(&pages.0.feeds.exact.all()),
         },
         "cost": {
             "cpu_seconds": own.cpu_us_total as f64 / 1e6,

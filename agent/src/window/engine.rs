@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     catalogue::Catalogue,
     distribution::{Cumulative, Distribution, MAX_DISTRIBUTIONS, Recent},
+    exact::ExactView,
     gained::Gained,
     millis,
 };
@@ -221,6 +222,7 @@ impl EngineWindow {
             cumulative: self.cumulative.clone(),
             distributions: self.recent.merged(),
             recent_since: self.recent.since(),
+            exact: ExactView::default(),
         }
     }
 }
@@ -252,4 +254,6 @@ pub struct EngineView {
     pub distributions: BTreeMap<DistributionKind, Distribution>,
     /// Since when those count.
     pub recent_since: Instant,
+    /// What exact sources tell of it.
+    pub exact: ExactView,
 }

@@ -28,6 +28,7 @@ fn endpoint(id: &str) -> Endpoint {
         gpus: Vec::new(),
         follower: false,
         iteration_stats: false,
+        exact: crate::config::ExactSources::default(),
     }
 }
 

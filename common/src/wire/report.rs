@@ -174,6 +174,24 @@ pub struct EngineColumns {
     /// How often counters were seen to start again (an engine restart), gained.
     #[serde(rename = "R", default, skip_serializing_if = "Column::is_empty")]
     pub resets: Column<u64>,
+    /// Share of the window that was spent in forward passes, parts per million, the mean of the ranks.
+    #[serde(rename = "fb", default, skip_serializing_if = "Column::is_empty")]
+    pub pass_busy_ppm: Column<u64>,
+    /// Forward-pass messages that were sent and never came, gained.
+    #[serde(rename = "fl", default, skip_serializing_if = "Column::is_empty")]
+    pub passes_lost: Column<u64>,
+    /// Ranks whose forward passes are heard.
+    #[serde(rename = "fr", default, skip_serializing_if = "Column::is_empty")]
+    pub pass_ranks: Column<u64>,
+    /// Requests queued for prefill, by the schedulers' own count.
+    #[serde(rename = "fq", default, skip_serializing_if = "Column::is_empty")]
+    pub queued_prefill_requests: Column<u64>,
+    /// Prompt tokens of those.
+    #[serde(rename = "ft", default, skip_serializing_if = "Column::is_empty")]
+    pub queued_prefill_tokens: Column<u64>,
+    /// Requests queued for decode: preempted, or waiting for their KV cache to arrive.
+    #[serde(rename = "fd", default, skip_serializing_if = "Column::is_empty")]
+    pub queued_decode_requests: Column<u64>,
 }
 
 /// One distribution of one engine over the window.

@@ -140,7 +140,7 @@ pub(super) fn distributions(page: &mut MetricPage, engines: &[EngineView]) {
     }
 }
 
-fn labels(view: &EngineView) -> [Label<'_>; 2] {
+pub(super) fn labels(view: &EngineView) -> [Label<'_>; 2] {
     [
         ("engine", view.info.id.as_str()),
         ("model", view.info.model.as_ref().map_or("", |model| model.as_str())),
