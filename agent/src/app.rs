@@ -94,7 +94,9 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     };
     supervisor.spawn("reporter", reporter::run(reporter, cancel));
     if let Some(path) = &config.address_file {
-        address::write(path, &BTreeMap::from([("http", bound)]))
+        let mut addresses = BTreeMap::from([("http", bound)]);
+        addresses.extend(exact.otlp.map(|otlp| ("otlp", otlp)));
+        address::write(path, &addresses)
             .with_context(|| format!("address-file: {} can't be written", path.display()))?;
     }
     tracing::info!(node = %config.node, http = %bound, engines = config.endpoints.len(), "agent started");

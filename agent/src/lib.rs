@@ -10,6 +10,7 @@
 
 pub mod app;
 pub mod attribution;
+mod backoff;
 pub mod config;
 pub mod engines;
 pub mod exact;

@@ -12,6 +12,8 @@
 
 pub mod batch;
 pub mod board;
+pub mod fpm;
+pub mod otlp;
 pub mod record;
 mod sglang;
 mod spawn;

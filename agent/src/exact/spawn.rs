@@ -1,11 +1,15 @@
 //! Starting what the configuration asks for.
 
+use std::net::SocketAddr;
+
 use plimsoll_shell::supervise::Supervisor;
 use tokio::sync::mpsc;
 
 use super::{
     batch::ExactReading,
     board::{ExactBoard, SourceKey, SourceKind},
+    fpm::{self, Subscription},
+    otlp::{self, Listener},
     tail,
 };
 use crate::config::Config;
@@ -20,6 +24,8 @@ pub struct ExactFeeds {
     pub readings: mpsc::Receiver<ExactReading>,
     /// How they are.
     pub board: ExactBoard,
+    /// Where spans are received.
+    pub otlp: Option<SocketAddr>,
 }
 
 /// Starts the exact sources of all endpoints.
@@ -41,6 +47,21 @@ pub async fn spawn(config: &Config, supervisor: &mut Supervisor) -> anyhow::Resu
                 Ok(())
             });
         }
+        for (stream, address) in endpoint.exact.forward_pass_metrics.iter().enumerate() {
+            let report = board.enter(key(SourceKind::ForwardPass, address.to_string()));
+            let (address, tx, cancel) = (address.clone(), tx.clone(), supervisor.cancel().clone());
+            let subscription = Subscription { engine, stream, address, report, tx };
+            supervisor.spawn("forward passes", async move {
+                fpm::run(subscription, cancel).await;
+                Ok(())
+            });
+        }
     }
-    Ok(ExactFeeds { readings, board })
+    let mut otlp = None;
+    if let Some(receiver) = &config.otlp {
+        let listener = Listener::bind(receiver, &config.endpoints, &board, tx).await?;
+        otlp = Some(listener.address);
+        supervisor.spawn("otlp", otlp::serve(listener, supervisor.cancel().clone()));
+    }
+    Ok(ExactFeeds { readings, board, otlp })
 }

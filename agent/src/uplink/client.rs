@@ -16,12 +16,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    backoff::Backoff,
     connection::{FromPlanner, Link, client_config},
     spool::Spool,
     status::{LinkState, UplinkStatus},
 };
-use crate::config::Planner;
+use crate::{backoff::Backoff, config::Planner};
 
 /// Between the first and second try; every failure doubles the longest wait, up to [`LONGEST_WAIT`].
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);

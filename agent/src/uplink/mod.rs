@@ -1,6 +1,5 @@
 //! Reports on their way to the planner: a bounded spool, and a QUIC connection that comes back.
 
-mod backoff;
 mod client;
 mod connection;
 mod spool;
