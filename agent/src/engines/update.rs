@@ -11,10 +11,7 @@ use plimsoll_common::{
 };
 use tokio::time::Instant;
 
-use super::{
-    page::{Counter, PageError},
-    scrape_error::ScrapeError,
-};
+use super::{page::PageError, scrape_error::ScrapeError};
 use crate::exposition::LineError;
 
 /// One scrape of one engine.
@@ -91,6 +88,10 @@ pub struct EngineGauges {
     pub kv_usage_max: Option<Ratio>,
     /// Utilization of the tier below the KV cache (host memory), the engines weighted alike.
     pub kv_offload_usage: Option<Ratio>,
+    /// Share of the prompt tokens found in the prefix cache, as the engine averages it, where it does not count them.
+    pub prefix_hit_ratio: Option<Ratio>,
+    /// Share of the drafted tokens that were accepted, as the engine averages it, where it does not count them.
+    pub spec_acceptance: Option<Ratio>,
     /// Whether it sleeps; of several engines the one that sleeps deepest.
     pub sleep: Option<SleepState>,
     /// Requests within a front-end, from their arrival to their end.
@@ -125,6 +126,8 @@ pub struct EngineDelta {
     pub aborted: Option<u64>,
     /// Requests that ended any other way.
     pub errored: Option<u64>,
+    /// Requests that ended, where the engine does not tell how; aborted ones are among them.
+    pub ended: Option<u64>,
     /// Requests that the engine turned away since it had no room.
     pub rejected: Option<u64>,
     /// Prompt tokens found in a tier below the KV cache or in another engine's cache.
@@ -138,29 +141,12 @@ pub struct EngineDelta {
     /// Whether the engine got on since the page before: a token counter moved, or anything else that only moves with the
     /// engine's steps. `None`: the page has nothing of the kind, or it is the first.
     pub progress: Option<bool>,
+    /// Whether anything that speaks of the engine changed since the page before.
+    pub moved: bool,
     /// How often the counters were seen to start again: 0 or 1.
     pub resets: u64,
     /// Distributions that gained samples, by kind.
     pub histograms: Vec<HistogramDelta>,
-}
-
-impl EngineDelta {
-    pub(super) const fn set(&mut self, counter: Counter, gained: u64) {
-        let slot = match counter {
-            Counter::PromptTokens => &mut self.prompt_tokens,
-            Counter::GenerationTokens => &mut self.generation_tokens,
-            Counter::PrefixQueries => &mut self.prefix_queries,
-            Counter::PrefixHits => &mut self.prefix_hits,
-            Counter::Preemptions => &mut self.preemptions,
-            Counter::FinishedStop => &mut self.finished_stop,
-            Counter::FinishedLength => &mut self.finished_length,
-            Counter::Aborted => &mut self.aborted,
-            Counter::Errored => &mut self.errored,
-            // Only an ingredient of `arrived`.
-            Counter::HttpEnded => return,
-        };
-        *slot = Some(gained);
-    }
 }
 
 /// What one bucketed distribution gained.
@@ -188,4 +174,14 @@ pub struct PageQuality {
     /// Histogram series whose buckets, count and sum contradict each other. Their gain is not lost: it comes with the
     /// next page on which they agree.
     pub torn_series: u64,
+    /// Iterations that TensorRT-LLM's statistics lack, by the gaps in their numbers.
+    pub missed_iterations: u64,
+}
+
+impl PageQuality {
+    /// Whether the page may have more series than were read.
+    #[must_use]
+    pub const fn is_incomplete(&self) -> bool {
+        self.malformed_lines > 0 || self.dropped_samples > 0
+    }
 }
