@@ -34,6 +34,13 @@ impl AttainmentInterval {
         Self { low: share, high: share }
     }
 
+    /// From the lowest that one share can be to the highest that the other can: where sums of low and of high ends were
+    /// kept apart.
+    #[must_use]
+    pub fn spanning(low: &Self, high: &Self) -> Self {
+        Self { low: low.low, high: ratio(high.high.get().max(low.low.get())) }
+    }
+
     /// Of `total` samples `certain` met the limit for sure and `possible` may have; `None` where there are no samples.
     /// What contradicts itself (more certain than possible, more possible than samples) is cut to what can be.
     #[must_use]

@@ -1,6 +1,7 @@
 //! What happened.
 
 use plimsoll_common::units::Micros;
+use plimsoll_core::score::{ReplicaTimes, RequestTimes, Score, Scorer, Slo};
 use serde::Serialize;
 
 use crate::policy::{PoolId, ReplicaId};
@@ -24,6 +25,44 @@ pub struct Outcome {
     pub gpus_per_replica: Vec<u32>,
     /// The names of the pools.
     pub pools: Vec<String>,
+}
+
+impl Outcome {
+    /// How well it went.
+    #[must_use]
+    pub fn score(&self, slo: Slo) -> Score {
+        self.scorer(slo).finish(self.end)
+    }
+
+    /// All that happened, told to the judge: for who wants the minutes too, or knows what was needed.
+    #[must_use]
+    pub fn scorer(&self, slo: Slo) -> Scorer {
+        let mut scorer = Scorer::new(slo);
+        for request in &self.requests {
+            scorer.request(&request.times());
+        }
+        for span in &self.replicas {
+            let gpus = self.gpus_per_replica.get(span.pool.0 as usize).copied().unwrap_or_default();
+            scorer.replica(ReplicaTimes {
+                pool: span.pool.0,
+                gpus,
+                requested: span.requested,
+                ready: span.ready,
+                draining: span.draining,
+                gone: span.gone,
+            });
+        }
+        for action in &self.actions {
+            scorer.action(action.pool.0, action.at, action.from, action.to);
+        }
+        scorer
+    }
+
+    /// Requests that ended like this.
+    #[must_use]
+    pub fn count(&self, ending: Ending) -> usize {
+        self.requests.iter().filter(|request| request.ending == ending).count()
+    }
 }
 
 /// How a request ended.
@@ -64,6 +103,17 @@ pub struct RequestRecord {
 }
 
 impl RequestRecord {
+    /// Its times, as the judge takes them.
+    #[must_use]
+    pub const fn times(&self) -> RequestTimes {
+        RequestTimes {
+            arrival: self.arrival,
+            first_token: self.first_token,
+            last_token: self.last_token,
+            output_tokens: self.output_tokens,
+        }
+    }
+
     /// Time to first token.
     #[must_use]
     pub fn ttft(&self) -> Option<Micros> {

@@ -1,6 +1,21 @@
 //! What comes in: requests with their lengths, at their times.
+//!
+//! [`read`] takes published traces and one's own, [`Generator`] draws workloads of every shape, [`spec`] writes
+//! generators down in one line; [`Workload`] can be sped up, scaled, cut and laid over others.
+
+mod change;
+mod generate;
+mod read;
+mod shape;
+pub mod spec;
+mod summary;
 
 use plimsoll_common::units::Micros;
+
+pub use generate::{Clients, GenerateError, Generator, Lengths, MAX_REQUESTS};
+pub use read::{Format, MAX_ROWS, Problem, ReadError, Trace, read};
+pub use shape::Shape;
+pub use summary::{Spread, Summary};
 
 /// Which part of a [`Workload`]'s block hashes is one request's prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
