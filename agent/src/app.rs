@@ -23,6 +23,7 @@ use crate::{
     attribution::{self, Attribution},
     config::Config,
     engines::{self, EngineReading, ScrapeOptions},
+    exact,
     gpu::{self, GpuOptions, GpuSnapshot, Stopped},
     own::{OwnCost, OwnSampler},
     reporter::{self, Reporter, SharedWindow},
@@ -59,6 +60,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let window: SharedWindow = Arc::new(Mutex::new(window));
     let mut supervisor = Supervisor::new(cancel.clone());
     let readings = spawn_scrapers(&config, &mut supervisor);
+    let exact = exact::spawn(&config, &mut supervisor).await?;
     let uplink = spawn_uplink(&config, &boot, epoch, &mut supervisor)?;
     let (readiness, [gpus_seen]) = Readiness::new(["gpu_source"]);
     spawn_latch(&monitor, gpus_seen, &mut supervisor);
@@ -73,6 +75,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         uplink: uplink.clone(),
         costs: costs_seen,
         attribution: attributed,
+        exact: exact.board,
     };
     let pages = Pages::new(&config, boot, epoch, feeds);
     supervisor.spawn("stream", serve::run_stream(pages.clone(), cancel.clone()));
@@ -81,6 +84,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let reporter = Reporter {
         window,
         readings,
+        exact: exact.readings,
         gpus: monitor.snapshots(),
         uplink,
         own,
@@ -90,7 +94,9 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     };
     supervisor.spawn("reporter", reporter::run(reporter, cancel));
     if let Some(path) = &config.address_file {
-        address::write(path, &BTreeMap::from([("http", bound)]))
+        let mut addresses = BTreeMap::from([("http", bound)]);
+        addresses.extend(exact.otlp.map(|otlp| ("otlp", otlp)));
+        address::write(path, &addresses)
             .with_context(|| format!("address-file: {} can't be written", path.display()))?;
     }
     tracing::info!(node = %config.node, http = %bound, engines = config.endpoints.len(), "agent started");

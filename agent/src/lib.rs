@@ -10,8 +10,10 @@
 
 pub mod app;
 pub mod attribution;
+mod backoff;
 pub mod config;
 pub mod engines;
+pub mod exact;
 pub mod exposition;
 pub mod gpu;
 pub mod own;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     engines::EngineReading,
+    exact::ExactReading,
     gpu::GpuSnapshot,
     own::{CostWindow, OwnCost, OwnSampler},
     tempo::Tempo,
@@ -34,6 +35,8 @@ pub struct Reporter {
     pub window: SharedWindow,
     /// What scrapes told.
     pub readings: mpsc::Receiver<EngineReading>,
+    /// What exact sources told.
+    pub exact: mpsc::Receiver<ExactReading>,
     /// The newest look at the GPUs.
     pub gpus: watch::Receiver<Arc<GpuSnapshot>>,
     /// Where closed windows go; without one they are closed for the pages alone.
@@ -70,6 +73,7 @@ pub async fn run(mut reporter: Reporter, cancel: CancellationToken) -> anyhow::R
                     reporter.report(&mut cost, false);
                 }
             }
+            Some(reading) = reporter.exact.recv() => reporter.with_window(|window| window.observe_exact(reading)),
             Some(()) = changed(&mut asked) => tempo.ask(asked.as_ref().and_then(|asked| *asked.borrow())),
         }
         if tempo.interval() != every {
@@ -80,6 +84,9 @@ pub async fn run(mut reporter: Reporter, cancel: CancellationToken) -> anyhow::R
     }
     while let Ok(reading) = reporter.readings.try_recv() {
         reporter.with_window(|window| window.observe(reading));
+    }
+    while let Ok(reading) = reporter.exact.try_recv() {
+        reporter.with_window(|window| window.observe_exact(reading));
     }
     reporter.report(&mut cost, true);
     Ok(())

@@ -36,7 +36,8 @@ fn exposition(c: &mut Criterion) {
         b.iter(|| {
             for page in &pages {
                 black_box(
-                    read_page(EngineKind::Vllm, black_box(page), Limits::default()).expect("a vLLM page"),
+                    read_page(Some(EngineKind::Vllm), black_box(page), Limits::default())
+                        .expect("a vLLM page"),
                 );
             }
         });
@@ -45,8 +46,8 @@ fn exposition(c: &mut Criterion) {
         let mut tracker = EngineTracker::new();
         b.iter(|| {
             for page in &pages {
-                let page =
-                    read_page(EngineKind::Vllm, black_box(page), Limits::default()).expect("a vLLM page");
+                let page = read_page(Some(EngineKind::Vllm), black_box(page), Limits::default())
+                    .expect("a vLLM page");
                 black_box(tracker.observe(&page));
             }
         });

@@ -6,21 +6,69 @@ use serde::{Deserialize, Serialize};
 
 use crate::codes::coded_enum;
 
-/// Which software serves the model.
+/// Which software's metrics page an endpoint serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
 pub enum EngineKind {
     /// vLLM's OpenAI server.
+    #[serde(rename = "vllm")]
     Vllm,
+    /// SGLang's server.
+    #[serde(rename = "sglang")]
+    Sglang,
+    /// TensorRT-LLM's own server, `trtllm-serve`.
+    #[serde(rename = "trtllm")]
+    TensorRtLlm,
+    /// Triton Inference Server with its TensorRT-LLM backend.
+    #[serde(rename = "triton")]
+    Triton,
+    /// The front-end of NVIDIA Dynamo: no engine, but the queue in front of engines.
+    #[serde(rename = "dynamo-frontend")]
+    DynamoFrontend,
+    /// A worker of NVIDIA Dynamo whose page does not show (yet) which engine it runs.
+    #[serde(rename = "dynamo-worker")]
+    DynamoWorker,
 }
 
 impl EngineKind {
+    /// All kinds. Where a page shows several, the first of them is the one that it belongs to.
+    pub const ALL: &[Self] = &[
+        Self::Vllm,
+        Self::Sglang,
+        Self::TensorRtLlm,
+        Self::Triton,
+        Self::DynamoFrontend,
+        Self::DynamoWorker,
+    ];
+
     /// The name in configuration, labels and JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Vllm => "vllm",
+            Self::Sglang => "sglang",
+            Self::TensorRtLlm => "trtllm",
+            Self::Triton => "triton",
+            Self::DynamoFrontend => "dynamo-frontend",
+            Self::DynamoWorker => "dynamo-worker",
         }
+    }
+
+    /// The kind with this name; `None` for one that this build does not know.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == name)
+    }
+
+    /// Whether it runs no model itself: its requests are the engines' requests, seen once more on their way.
+    #[must_use]
+    pub const fn is_front_end(self) -> bool {
+        matches!(self, Self::DynamoFrontend)
+    }
+
+    /// Whether its pages were captured from running processes of the kind; the others were read in their source.
+    #[must_use]
+    pub const fn seen_on_the_wire(self) -> bool {
+        matches!(self, Self::Vllm | Self::Sglang | Self::DynamoFrontend | Self::DynamoWorker)
     }
 }
 
@@ -83,10 +131,37 @@ coded_enum! {
     Decode = 8, "decode";
     /// First scheduled to last token, observed at the end of a request.
     Inference = 9, "inference";
+    /// Time to first token as a front-end sees it: its own queue, the way to the engine and back included.
+    FrontendTtft = 10, "frontend_ttft";
+    /// Inter-token latency as a front-end sees it, one sample for each answer of the engine.
+    FrontendItl = 11, "frontend_itl";
+    /// Arrival at a front-end to the last token.
+    FrontendE2e = 12, "frontend_e2e";
+    /// Wall time of one forward pass that only processed prompts.
+    PassPrefill = 13, "pass_prefill";
+    /// Wall time of one forward pass that only generated tokens.
+    PassDecode = 14, "pass_decode";
+    /// Wall time of one forward pass that did both.
+    PassMixed = 15, "pass_mixed";
     /// Input sequence length (ISL): prompt tokens of a finished request.
     Isl = 16, "isl";
     /// Output sequence length (OSL): generated tokens of a finished request.
     Osl = 17, "osl";
+    /// Input sequence length as a front-end counts it.
+    FrontendIsl = 18, "frontend_isl";
+    /// Output sequence length as a front-end counts it.
+    FrontendOsl = 19, "frontend_osl";
+}
+
+coded_enum! {
+    /// Whether an engine sleeps: its port answers, but it serves nothing until somebody wakes it.
+    SleepState:
+    /// It serves.
+    Awake = 1, "awake";
+    /// Its weights are in host memory, its KV cache is gone.
+    WeightsOffloaded = 2, "weights_offloaded";
+    /// Weights and KV cache are gone.
+    DiscardAll = 3, "discard_all";
 }
 
 impl DistributionKind {
@@ -94,7 +169,7 @@ impl DistributionKind {
     #[must_use]
     pub const fn unit(self) -> Unit {
         match self {
-            Self::Isl | Self::Osl => Unit::Tokens,
+            Self::Isl | Self::Osl | Self::FrontendIsl | Self::FrontendOsl => Unit::Tokens,
             _ => Unit::Seconds,
         }
     }
@@ -129,6 +204,14 @@ impl Unit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_are_known_by_their_names() {
+        for kind in EngineKind::ALL {
+            assert_eq!(EngineKind::from_name(kind.as_str()), Some(*kind));
+        }
+        assert_eq!(EngineKind::from_name("VLLM"), None);
+    }
 
     #[test]
     fn codes_and_kinds_are_one_to_one() {

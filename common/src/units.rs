@@ -10,6 +10,26 @@ use serde::{Deserialize, Serialize};
 pub struct Micros(pub u64);
 
 impl Micros {
+    /// The start of a time line, and the empty span.
+    pub const ZERO: Self = Self(0);
+
+    /// The latest point there is.
+    pub const MAX: Self = Self(u64::MAX);
+
+    /// Milliseconds as a model computes them, rounded to the nearest microsecond. Negative and not-a-number count as
+    /// zero, and what is too large as [`Self::MAX`]: absurd coefficients give an absurd time and never a panic.
+    #[must_use]
+    pub fn from_millis_f64(millis: f64) -> Self {
+        // A float cast saturates at both ends and turns not-a-number into zero.
+        Self((millis * 1_000.0).round() as u64)
+    }
+
+    /// As milliseconds.
+    #[must_use]
+    pub const fn as_millis_f64(self) -> f64 {
+        self.0 as f64 / 1e3
+    }
+
     /// Seconds, rounded to the nearest microsecond; `None` for what is negative, not finite or over 584,000 years.
     #[must_use]
     pub fn from_secs_f64(secs: f64) -> Option<Self> {
@@ -116,6 +136,15 @@ mod tests {
         assert_eq!(Micros::from_secs_f64(f64::NAN), None);
         assert_eq!(Micros::from_secs_f64(f64::INFINITY), None);
         assert_eq!(Micros::from_secs_f64(1e300), None);
+    }
+
+    #[test]
+    fn absurd_milliseconds_saturate() {
+        assert_eq!(Micros::from_millis_f64(1.2345), Micros(1_235));
+        assert_eq!(Micros::from_millis_f64(f64::NAN), Micros::ZERO);
+        assert_eq!(Micros::from_millis_f64(f64::INFINITY), Micros::MAX);
+        assert_eq!(Micros::from_millis_f64(-3.0), Micros::ZERO);
+        assert!((Micros(2_500).as_millis_f64() - 2.5).abs() < 1e-12);
     }
 
     #[test]

@@ -66,6 +66,7 @@ fn samples() -> Vec<(&'static str, Message, u32)> {
             replica: None,
             gpus: vec![uuid],
             kv_capacity_tokens: Some(945_029),
+            follower: false,
         }],
         layouts: vec![vec![0.01, 0.025, 0.05, 80.0]],
         ..Inventory::default()

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use plimsoll_common::{
-    engine::Unit,
+    engine::{EngineKind, SleepState, Unit},
     histogram::{BucketLayout, InvalidBuckets},
     ids::{AgentEpoch, EngineId, GpuUuid, NodeName},
     units::{Micros, Ratio},
@@ -131,6 +131,8 @@ fn engine_identity(engine: &wire::EngineInfo) -> EngineIdentity {
         replica: engine.replica.clone(),
         gpus: engine.gpus.clone(),
         kv_capacity_tokens: engine.kv_capacity_tokens,
+        follower: engine.follower,
+        front_end: EngineKind::from_name(&engine.kind).is_some_and(EngineKind::is_front_end),
     }
 }
 
@@ -228,6 +230,7 @@ fn gpu(columns: &GpuColumns, row: usize) -> GpuReading {
 }
 
 fn engine(columns: &EngineColumns, row: usize) -> EngineReading {
+    let usage = columns.kv_usage_ppm.get(row);
     let gauges = EngineGauges {
         state: columns.state.get(row).and_then(wire::EngineState::from_code).map(|state| match state {
             wire::EngineState::Ready => EngineState::Ready,
@@ -237,7 +240,18 @@ fn engine(columns: &EngineColumns, row: usize) -> EngineReading {
         }),
         running_requests: columns.running.get(row),
         waiting_requests: columns.waiting.get(row),
-        kv_cache_utilization_ratio: columns.kv_usage_ppm.get(row).map(ratio),
+        waiting_for_capacity_requests: columns.waiting_capacity.get(row),
+        waiting_deferred_requests: columns.waiting_deferred.get(row),
+        paused_requests: columns.paused.get(row),
+        kv_cache_utilization_ratio: usage.map(ratio),
+        kv_cache_utilization_ratio_max: columns.kv_usage_max_ppm.get(row).or(usage).map(ratio),
+        kv_offload_utilization_ratio: columns.kv_offload_ppm.get(row).map(ratio),
+        prefix_cache_hit_ratio: columns.prefix_hit_ppm.get(row).map(ratio),
+        spec_acceptance_ratio: columns.spec_acceptance_ppm.get(row).map(ratio),
+        sleep: columns.sleep.get(row).and_then(SleepState::from_code),
+        signal_age_seconds: columns.signal_age_ms.get(row).map(milli),
+        frontend_inflight_requests: columns.frontend_inflight.get(row),
+        frontend_queued_requests: columns.frontend_queued.get(row),
         scrape_seconds: columns.scrape_us.get(row).map(|us| Micros(us).as_secs_f64()),
         age: columns.age_ms.get(row).map(Micros::from_millis),
     };
@@ -259,6 +273,12 @@ fn gained(columns: &EngineColumns, row: usize) -> Counts {
             Counter::Aborted => &columns.aborted,
             Counter::Errored => &columns.errored,
             Counter::Resets => &columns.resets,
+            Counter::Ended => &columns.ended,
+            Counter::Rejected => &columns.rejected,
+            Counter::OffloadHits => &columns.offload_hits,
+            Counter::DraftTokens => &columns.draft_tokens,
+            Counter::AcceptedTokens => &columns.accepted_tokens,
+            Counter::FrontendArrived => &columns.frontend_arrived,
         };
         gained.set(*counter, column.get(row));
     }
@@ -304,6 +324,7 @@ mod tests {
             replica: None,
             gpus: vec![],
             kv_capacity_tokens: None,
+            follower: false,
         };
         Inventory {
             generation: Generation(1),
@@ -344,6 +365,9 @@ mod tests {
         sent.gpus.state = [Some(1), Some(250)].into_iter().collect();
         sent.engines.arrived = [Some(0)].into_iter().collect();
         sent.engines.kv_usage_ppm = [Some(250_000)].into_iter().collect();
+        sent.engines.sleep = [Some(3), Some(250)].into_iter().collect();
+        sent.engines.rejected = [None, Some(4)].into_iter().collect();
+        sent.engines.signal_age_ms = [None, Some(1_500)].into_iter().collect();
         sent.cost.cpu_us = Some(4_000);
         let (seen, _) = report(&sent, Micros(5), &node(), AgentEpoch(3), &inventory).unwrap();
         assert_eq!((seen.windows, seen.length, seen.age), (3, Micros(2_000_000), Micros(5)));
@@ -352,6 +376,11 @@ mod tests {
         assert_eq!(seen.engines[0].gained.get(Counter::Arrived), Some(0));
         assert_eq!(seen.engines[1].gained.get(Counter::Arrived), None);
         assert_eq!(seen.engines[0].gauges.kv_cache_utilization_ratio, Some(0.25));
+        assert_eq!(seen.engines[0].gauges.kv_cache_utilization_ratio_max, Some(0.25));
+        assert_eq!(seen.engines[0].gauges.sleep, Some(SleepState::DiscardAll));
+        assert_eq!(seen.engines[1].gauges.sleep, None);
+        assert_eq!(seen.engines[1].gained.get(Counter::Rejected), Some(4));
+        assert_eq!(seen.engines[1].gauges.signal_age_seconds, Some(1.5));
         assert_eq!(seen.host.agent_cpu_ratio, Some(0.002));
         assert_eq!(seen.host.gpu_source, Some(SourceHealth::Healthy));
     }

@@ -1,6 +1,6 @@
 //! One engine's metrics page, and what the page does not tell.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use plimsoll_common::{
     engine::{EngineKind, Role},
@@ -10,7 +10,10 @@ use plimsoll_common::{
 use plimsoll_shell::config::Problems;
 use serde::{Deserialize, Serialize};
 
-use super::Settings;
+use super::{
+    Settings,
+    exact::{self, ExactSources},
+};
 
 /// One engine to read, validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,20 +22,26 @@ pub struct Endpoint {
     pub id: EngineId,
     /// The server's root, such as `http://127.0.0.1:8000`, without a path.
     pub url: String,
-    /// The path of the metrics page, `/metrics` by default.
+    /// The path of the metrics page; by default `/prometheus/metrics` for `trtllm` and `/metrics` for all others.
     pub metrics_path: String,
-    /// Which software serves there.
-    pub kind: EngineKind,
+    /// Which software serves there; `None`: what the page shows.
+    pub kind: Option<EngineKind>,
     /// The model it serves; absent: what the page says.
     pub model: Option<ModelName>,
     /// The pool it belongs to; absent: planner-side default (model and role).
     pub pool: Option<PoolName>,
-    /// Which part of a request it serves.
-    pub role: Role,
+    /// Which part of a request it serves; `None`: what the page shows, else aggregated.
+    pub role: Option<Role>,
     /// The replica it is, or is a part of (a replica may span nodes).
     pub replica: Option<ReplicaId>,
     /// The GPUs it runs on.
     pub gpus: Vec<GpuUuid>,
+    /// Whether it is one of the further nodes of an engine that spans several: those serve no page.
+    pub follower: bool,
+    /// Whether TensorRT-LLM's iteration statistics are read. Reading them takes them away from every other reader.
+    pub iteration_stats: bool,
+    /// Where it tells of single requests and forward passes.
+    pub exact: ExactSources,
 }
 
 /// One `[[endpoint]]` of the file.
@@ -44,7 +53,7 @@ pub struct EndpointTable {
     /// Its name on this node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// `vllm`.
+    /// `vllm`, `sglang`, `trtllm`, `triton`, `dynamo-frontend` or `dynamo-worker`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<EngineKind>,
     /// The path of the metrics page.
@@ -65,12 +74,41 @@ pub struct EndpointTable {
     /// UUIDs of the GPUs it runs on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<String>,
+    /// Whether it is a further node of an engine that spans several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub follower: Option<bool>,
+    /// Whether TensorRT-LLM's iteration statistics are drained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iteration_stats: Option<bool>,
+    /// The folder to which it writes a record of each request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_metrics_dir: Option<PathBuf>,
+    /// Where it publishes forward-pass metrics.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forward_pass_metrics: Vec<String>,
+    /// The service of its OTLP traces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_service: Option<String>,
 }
 
 impl EndpointTable {
     /// The keys of the table.
-    pub const KEYS: &'static [&'static str] =
-        &["url", "id", "kind", "metrics-path", "model", "pool", "role", "replica", "gpus"];
+    pub const KEYS: &'static [&'static str] = &[
+        "url",
+        "id",
+        "kind",
+        "metrics-path",
+        "model",
+        "pool",
+        "role",
+        "replica",
+        "gpus",
+        "follower",
+        "iteration-stats",
+        "request-metrics-dir",
+        "forward-pass-metrics",
+        "otlp-service",
+    ];
 }
 
 /// Checks the URLs of `--engine` and the `[[endpoint]]` tables together.
@@ -90,10 +128,12 @@ pub(super) fn check_all(settings: &Settings, problems: &mut Problems) -> Vec<End
                 endpoint.id
             ));
         }
-        if !pages.insert((&endpoint.url, &endpoint.metrics_path)) {
+        // A front-end's page speaks of several models: it may be listed once for each.
+        if !pages.insert((&endpoint.url, &endpoint.metrics_path, &endpoint.model)) {
             problems.push(format!("endpoint: {}{} is listed twice", endpoint.url, endpoint.metrics_path));
         }
     }
+    exact::check_all(&endpoints, problems);
     endpoints
 }
 
@@ -101,7 +141,7 @@ fn check(table: &EndpointTable, problems: &mut Problems) -> Option<Endpoint> {
     let url = table.url.trim_end_matches('/');
     let place = |key: &str| format!("endpoint '{url}': {key}");
     let host = problems.take("endpoint", host_of(url));
-    let metrics_path = table.metrics_path.clone().unwrap_or_else(|| "/metrics".to_owned());
+    let metrics_path = table.metrics_path.clone().unwrap_or_else(|| default_path(table.kind).to_owned());
     if !metrics_path.starts_with('/') {
         problems.push(format!("{}: '{metrics_path}' does not start with '/'", place("metrics-path")));
     }
@@ -115,17 +155,30 @@ fn check(table: &EndpointTable, problems: &mut Problems) -> Option<Endpoint> {
     let replica =
         table.replica.as_deref().and_then(|r| problems.take(&place("replica"), ReplicaId::parse(r)));
     let gpus = table.gpus.iter().filter_map(|g| problems.take(&place("gpus"), GpuUuid::parse(g))).collect();
+    let exact = exact::check(table, place, problems);
     Some(Endpoint {
         id: id?,
         url: url.to_owned(),
         metrics_path,
-        kind: table.kind.unwrap_or(EngineKind::Vllm),
+        kind: table.kind,
         model,
         pool,
-        role: table.role.unwrap_or_default(),
+        role: table.role,
         replica,
         gpus,
+        follower: table.follower.unwrap_or(false),
+        iteration_stats: table.iteration_stats.unwrap_or(false),
+        exact,
     })
+}
+
+/// Where an engine serves its Prometheus page unless it is told otherwise. TensorRT-LLM's `/metrics` is another page,
+/// which empties itself when it is read.
+const fn default_path(kind: Option<EngineKind>) -> &'static str {
+    match kind {
+        Some(EngineKind::TensorRtLlm) => "/prometheus/metrics",
+        _ => "/metrics",
+    }
 }
 
 /// The `host:port` of a plain root URL.

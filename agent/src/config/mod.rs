@@ -1,6 +1,7 @@
 //! What the agent is told: flags, environment and file, checked whole before anything starts.
 
 mod endpoint;
+mod exact;
 mod settings;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -14,6 +15,7 @@ use plimsoll_shell::{
 use crate::attribution::AttributionOptions;
 
 pub use endpoint::{Endpoint, EndpointTable};
+pub use exact::{ExactSources, FpmAddress, OtlpReceiver};
 pub use settings::Settings;
 
 /// The page for people, the JSON API and `/metrics` listen here by default.
@@ -51,6 +53,8 @@ pub struct Config {
     pub scrape_timeout: Duration,
     /// The engines to read.
     pub endpoints: Vec<Endpoint>,
+    /// Where request spans are received; `None`: nowhere.
+    pub otlp: Option<OtlpReceiver>,
     /// Whether `/metrics` also carries the names of dcgm-exporter.
     pub dcgm_names: bool,
     /// How many bytes of unacknowledged reports are kept.
@@ -115,6 +119,7 @@ impl Config {
         let scrape_interval = interval("scrape-interval", settings.scrape_interval, 1000);
         let scrape_timeout = interval("scrape-timeout", settings.scrape_timeout, 5000);
         let endpoints = endpoint::check_all(settings, problems);
+        let otlp = exact::receiver(settings, &endpoints, problems);
         let spool_bytes = settings.spool_bytes.unwrap_or(8 << 20);
         if !(64 << 10..=1 << 30).contains(&spool_bytes) {
             problems
@@ -133,6 +138,7 @@ impl Config {
             scrape_interval,
             scrape_timeout,
             endpoints,
+            otlp,
             dcgm_names: settings.dcgm_names.unwrap_or(false),
             spool_bytes: usize::try_from(spool_bytes).ok()?,
             shutdown_timeout: settings.shutdown_timeout.map_or(Duration::from_secs(5), |given| given.0),
@@ -234,6 +240,42 @@ mod tests {
         let attribution = config.unwrap().attribution;
         assert_eq!(attribution.socket, PathBuf::from("/run/kubelet.sock"));
         assert_eq!(attribution.proc, Some(PathBuf::from("/proc")));
+    }
+
+    #[test]
+    fn exact_sources_belong_to_one_engine_each() {
+        let table = |url: &str| EndpointTable {
+            url: url.to_owned(),
+            request_metrics_dir: Some("/logs".into()),
+            forward_pass_metrics: vec!["tcp://127.0.0.1:20380".to_owned()],
+            otlp_service: Some("chat".to_owned()),
+            ..EndpointTable::default()
+        };
+        let problems = load(|s| s.endpoint = vec![table("http://a:1"), table("http://b:1")]).unwrap_err();
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert!(problems[0].contains("given twice") && problems[3].contains("--otlp-listen"), "{problems:?}");
+        let problems = load(|s| {
+            s.otlp_listen = Some("127.0.0.1:0".to_owned());
+            s.otlp_engine = Some("nobody".to_owned());
+            let relative = EndpointTable { request_metrics_dir: Some("logs".into()), ..table("http://a:1") };
+            s.endpoint = vec![relative];
+        });
+        assert_eq!(problems.unwrap_err().len(), 2);
+    }
+
+    #[test]
+    fn the_only_engine_owns_spans_without_a_name() {
+        let receiver = |engines: &[&str], default: Option<&str>| {
+            let config = load(|s| {
+                s.otlp_listen = Some("127.0.0.1:0".to_owned());
+                s.engine = engines.iter().map(|url| (*url).to_owned()).collect();
+                s.otlp_engine = default.map(str::to_owned);
+            });
+            config.unwrap().otlp.unwrap().default_engine.map(|engine| engine.to_string())
+        };
+        assert_eq!(receiver(&["http://a:1"], None).as_deref(), Some("a:1"));
+        assert_eq!(receiver(&["http://a:1", "http://b:1"], None), None);
+        assert_eq!(receiver(&["http://a:1", "http://b:1"], Some("b:1")).as_deref(), Some("b:1"));
     }
 
     #[test]

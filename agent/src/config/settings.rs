@@ -85,6 +85,18 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scrape_timeout: Option<HumanDuration>,
 
+    /// Receive request spans (OTLP over gRPC, or protobuf over HTTP) from engines on this address, such as 127.0.0.1:4317.
+    /// Whoever reaches it can add records, so keep it to this machine [default: not at all].
+    #[arg(long, value_name = "ADDRESS", help_heading = "Engines")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_listen: Option<String>,
+
+    /// The engine that request spans are counted for whose service is no endpoint's `otlp-service` [default: the only engine,
+    /// where there is one].
+    #[arg(long, value_name = "ENGINE", help_heading = "Engines")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_engine: Option<String>,
+
     /// Whether to look at GPUs; `--gpu false` never loads NVML [default: true].
     #[arg(long, value_name = "BOOL", help_heading = "GPUs")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,10 +1,10 @@
 //! One engine's HTTP connection: kept alive, one request at a time, every answer bounded in size and time.
 
-use std::{io, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use http_body_util::{BodyExt, Empty};
 use hyper::{
-    Request, Response, StatusCode, Uri,
+    Response, StatusCode,
     body::{Body, Bytes, Incoming},
     client::conn::http1,
     header,
@@ -13,111 +13,39 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{page::PageError, scrape::ScrapeOptions};
+use super::{
+    bearer::Bearer,
+    scrape::ScrapeOptions,
+    scrape_error::{ScrapeError, TokenUse},
+    target::Target,
+};
 
-const ACCEPT: &str = "text/plain;version=0.0.4;q=1,text/plain;q=0.9,*/*;q=0.1";
-const USER_AGENT: &str = concat!("plimsoll-agent/", env!("CARGO_PKG_VERSION"));
-
-/// Where vLLM's server tells its version.
+/// Where vLLM's and TensorRT-LLM's servers tell their version.
 const VERSION_PATH: &str = "/version";
 const MAX_VERSION_BYTES: usize = 4096;
 
-/// Why an engine's page could not be had.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ScrapeError {
-    /// The URL is not `http://host[:port]`.
-    #[error("{url:?} is no engine's URL: {reason}")]
-    Url {
-        /// The URL.
-        url: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// Nothing listens on the port: the engine is down, or still starting.
-    #[error("connection to {0} was refused: no engine listens there, or it is still starting")]
-    Refused(String),
-    /// The connection could not be made for another reason.
-    #[error("can't connect to {address}: {reason}")]
-    Connect {
-        /// The host and port.
-        address: String,
-        /// What the system says.
-        reason: String,
-    },
-    /// No connection, or no whole answer, within the time allowed.
-    #[error("{address} did not answer within {} ms; the engine may be overloaded or stuck", after.as_millis())]
-    Timeout {
-        /// The host and port.
-        address: String,
-        /// The time allowed.
-        after: Duration,
-    },
-    /// The connection broke, or what came over it was no HTTP.
-    #[error("the connection to {address} broke within the answer: {reason}")]
-    Broken {
-        /// The host and port.
-        address: String,
-        /// What the HTTP client says.
-        reason: String,
-    },
-    /// The server answered with another status than 200.
-    #[error("the server answered {status} to {path}; check the endpoint's metrics path")]
-    Status {
-        /// The status code.
-        status: u16,
-        /// The path that was asked for.
-        path: String,
-    },
-    /// A redirect that is not followed: to another host, to nowhere, or a second one.
-    #[error("the server redirects {path} to {to:?}; only one redirect within the same host is followed")]
-    Redirect {
-        /// The path that was asked for.
-        path: String,
-        /// Where the server points.
-        to: String,
-    },
-    /// The answer is longer than allowed.
-    #[error("the answer is longer than {limit} bytes")]
-    TooLarge {
-        /// The limit.
-        limit: usize,
-    },
-    /// An answer came, but it is no page of the engine.
-    #[error(transparent)]
-    Page(#[from] PageError),
-}
+/// The redirects; what other 3xx mean can't be followed.
+const REDIRECTS: [StatusCode; 5] = [
+    StatusCode::MOVED_PERMANENTLY,
+    StatusCode::FOUND,
+    StatusCode::SEE_OTHER,
+    StatusCode::TEMPORARY_REDIRECT,
+    StatusCode::PERMANENT_REDIRECT,
+];
 
-impl ScrapeError {
-    /// Whether it shows that no engine counts anything at the endpoint; see
-    /// [`EngineTracker::absent`](super::EngineTracker::absent).
-    #[must_use]
-    pub const fn shows_absence(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Page(PageError::Unrecognised { .. }))
-    }
-}
-
-/// A client for one server.
+/// A client for one server. Asks one thing at a time, so that its requests never queue up behind each other in the
+/// event loop that serves the engine's users.
 #[derive(Debug)]
 pub(super) struct Client {
     target: Target,
     options: ScrapeOptions,
+    bearer: Option<Bearer>,
     connection: Option<Connection>,
-    /// Where the last redirect led; forgotten with the next failure.
+    /// Where the last redirect of the metrics page led; forgotten with the next failure.
     redirected: Option<String>,
     /// Whether the server has no version page; forgotten with the next failure.
     versionless: bool,
     answer: Vec<u8>,
-}
-
-/// Where a server is.
-#[derive(Debug)]
-struct Target {
-    /// A name or an address, IPv6 without brackets.
-    host: String,
-    port: u16,
-    /// As in the URL: host with its port where one was given.
-    authority: String,
-    path: String,
 }
 
 #[derive(Debug)]
@@ -136,12 +64,19 @@ enum Answer {
 }
 
 impl Client {
-    /// A client for the page at `url` + `path`; connects with the first request.
-    pub(super) fn new(url: &str, path: &str, options: ScrapeOptions) -> Result<Self, ScrapeError> {
+    /// A client for the page at `url` + `path`; connects with the first request. What it asks for carries the token in
+    /// the file, where there is one.
+    pub(super) fn new(
+        url: &str,
+        path: &str,
+        bearer_token_file: Option<PathBuf>,
+        options: ScrapeOptions,
+    ) -> Result<Self, ScrapeError> {
         let target = Target::parse(url, path)?;
         Ok(Self {
             target,
             options,
+            bearer: bearer_token_file.map(Bearer::new),
             connection: None,
             redirected: None,
             versionless: false,
@@ -149,17 +84,32 @@ impl Client {
         })
     }
 
-    /// Reads the metrics page.
+    /// Reads the metrics page. One redirect within the host is followed, and remembered until a request fails.
     pub(super) async fn page(&mut self) -> Result<&[u8], ScrapeError> {
-        let limit = self.options.limits.page_bytes;
+        let (limit, allowed) = (self.options.limits.page_bytes, self.options.timeout);
+        let path = self.redirected.as_ref().unwrap_or(&self.target.path).clone();
+        let outcome = timeout(allowed, self.follow(path, limit)).await;
+        match outcome.unwrap_or_else(|_| Err(self.late(allowed))) {
+            Ok(Some(to)) => self.redirected = Some(to),
+            Ok(None) => {}
+            Err(error) => {
+                self.connection = None;
+                self.redirected = None;
+                self.versionless = false;
+                return Err(error);
+            }
+        }
+        Ok(&self.answer)
+    }
+
+    /// Reads another page of the same server, of at most `limit` bytes, over the same connection, with the same token,
+    /// patience and rule for redirects.
+    pub(super) async fn get(&mut self, path: &str, limit: usize) -> Result<&[u8], ScrapeError> {
         let allowed = self.options.timeout;
-        let outcome = timeout(allowed, self.follow(limit)).await.unwrap_or_else(|_| {
-            Err(ScrapeError::Timeout { address: self.target.authority.clone(), after: allowed })
-        });
-        if let Err(error) = outcome {
+        let outcome = timeout(allowed, self.follow(path.to_owned(), limit)).await;
+        if let Err(error) = outcome.unwrap_or_else(|_| Err(self.late(allowed))) {
+            // What is left of the answer would come before the next one.
             self.connection = None;
-            self.redirected = None;
-            self.versionless = false;
             return Err(error);
         }
         Ok(&self.answer)
@@ -172,42 +122,45 @@ impl Client {
         }
         let connection = self.connection.as_mut().filter(|connection| !connection.version_asked)?;
         connection.version_asked = true;
-        let asked = timeout(self.options.timeout, self.get(VERSION_PATH, MAX_VERSION_BYTES)).await;
-        if let Ok(Ok(Answer::Whole)) = asked {
-            return version_of(&self.answer);
+        match self.get(VERSION_PATH, MAX_VERSION_BYTES).await {
+            Ok(answer) => version_of(answer),
+            Err(error) => {
+                self.versionless = matches!(error, ScrapeError::Status { .. });
+                None
+            }
         }
-        self.versionless = matches!(asked, Ok(Err(ScrapeError::Status { .. })));
-        // What is left of the answer would come before the next page.
-        self.connection = None;
-        None
     }
 
-    async fn follow(&mut self, limit: usize) -> Result<(), ScrapeError> {
-        let path = self.redirected.as_ref().unwrap_or(&self.target.path).clone();
-        let Answer::Redirect(to) = self.get(&path, limit).await? else { return Ok(()) };
+    fn late(&self, after: Duration) -> ScrapeError {
+        ScrapeError::Timeout { address: self.target.authority.clone(), after }
+    }
+
+    /// One request, and a second one where the first is redirected; gives where it led.
+    async fn follow(&mut self, path: String, limit: usize) -> Result<Option<String>, ScrapeError> {
+        let Answer::Redirect(to) = self.ask(&path, limit).await? else { return Ok(None) };
         let refuse =
             |path: String, to: Option<String>| ScrapeError::Redirect { path, to: to.unwrap_or_default() };
         let Some(next) = to.as_deref().and_then(|to| self.target.resolve(&path, to)) else {
             return Err(refuse(path, to));
         };
-        if let Answer::Redirect(to) = self.get(&next, limit).await? {
+        if let Answer::Redirect(to) = self.ask(&next, limit).await? {
             return Err(refuse(next, to));
         }
-        self.redirected = Some(next);
-        Ok(())
+        Ok(Some(next))
     }
 
     /// One request; its body is then in `self.answer`.
-    async fn get(&mut self, path: &str, limit: usize) -> Result<Answer, ScrapeError> {
+    async fn ask(&mut self, path: &str, limit: usize) -> Result<Answer, ScrapeError> {
         let response = self.send(path).await?;
-        if response.status().is_redirection() {
+        let status = response.status();
+        if REDIRECTS.contains(&status) {
             self.connection = None;
             let to = response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok());
             return Ok(Answer::Redirect(to.map(str::to_owned)));
         }
-        if response.status() != StatusCode::OK {
+        if status != StatusCode::OK {
             self.connection = None;
-            return Err(ScrapeError::Status { status: response.status().as_u16(), path: path.to_owned() });
+            return Err(self.refused(status, path));
         }
         let mut body = response.into_body();
         if body.size_hint().lower() > limit as u64 {
@@ -215,7 +168,7 @@ impl Client {
         }
         self.answer.clear();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| self.target.broken(&error))?;
+            let frame = frame.map_err(|error| self.target.failed(&error))?;
             let Some(data) = frame.data_ref() else { continue };
             if self.answer.len() + data.len() > limit {
                 return Err(ScrapeError::TooLarge { limit });
@@ -225,19 +178,36 @@ impl Client {
         Ok(Answer::Whole)
     }
 
+    fn refused(&mut self, status: StatusCode, path: &str) -> ScrapeError {
+        let (code, path) = (status.as_u16(), path.to_owned());
+        if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return ScrapeError::Status { status: code, path };
+        }
+        let token = self.bearer.as_ref().map_or(TokenUse::NotConfigured, Bearer::used);
+        if let Some(bearer) = &mut self.bearer {
+            bearer.forget();
+        }
+        ScrapeError::Unauthorised { status: code, path, token }
+    }
+
     /// Sends one request and waits for the head of its answer. A kept-alive connection may have been closed by the
     /// server at any time, so a failure on one is tried again on a fresh one.
     async fn send(&mut self, path: &str) -> Result<Response<Incoming>, ScrapeError> {
+        let token = match &mut self.bearer {
+            Some(bearer) => bearer.header().await,
+            None => None,
+        };
+        let request = || self.target.request(path, token.as_ref());
         if let Some(mut connection) = self.connection.take().filter(|connection| connection.used) {
             let alive = connection.sender.ready().await.is_ok();
-            if alive && let Ok(response) = connection.sender.send_request(self.target.request(path)?).await {
+            if alive && let Ok(response) = connection.sender.send_request(request()?).await {
                 self.connection = Some(connection);
                 return Ok(response);
             }
         }
         let mut connection = self.connect().await?;
-        let sent = connection.sender.send_request(self.target.request(path)?).await;
-        let response = sent.map_err(|error| self.target.broken(&error))?;
+        let sent = connection.sender.send_request(request()?).await;
+        let response = sent.map_err(|error| self.target.failed(&error))?;
         connection.used = true;
         self.connection = Some(connection);
         Ok(response)
@@ -259,74 +229,11 @@ impl Client {
             Err(_) => return Err(ScrapeError::Timeout { address: address(), after: allowed }),
         };
         let shaken = http1::Builder::new().max_buf_size(64 << 10).handshake(TokioIo::new(stream)).await;
-        let (sender, driver) = shaken.map_err(|error| target.broken(&error))?;
+        let (sender, driver) = shaken.map_err(|error| target.failed(&error))?;
         // The driver's error reaches the request that it fails; there is nobody else to tell.
         let driver = tokio::spawn(async move { drop(driver.await) });
         let _driver = AbortOnDropHandle::new(driver);
         Ok(Connection { sender, used: false, version_asked: false, _driver })
-    }
-}
-
-impl Target {
-    fn parse(url: &str, path: &str) -> Result<Self, ScrapeError> {
-        let wrong = |reason| ScrapeError::Url { url: url.to_owned(), reason };
-        let uri: Uri = url.parse().map_err(|_| wrong("it can't be parsed"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(wrong("https is not supported, engines are read over plain http on their node"));
-            }
-            _ => return Err(wrong("it does not start with http://")),
-        }
-        let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?;
-        if authority.as_str().contains('@') {
-            return Err(wrong("it holds a user name"));
-        }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() {
-            return Err(wrong("it names no host"));
-        }
-        if !path.starts_with('/') || path.parse::<Uri>().is_err() {
-            return Err(wrong("its metrics path is no path from '/'"));
-        }
-        Ok(Self {
-            host: host.to_owned(),
-            port: authority.port_u16().unwrap_or(80),
-            authority: authority.as_str().to_owned(),
-            path: path.to_owned(),
-        })
-    }
-
-    fn request(&self, path: &str) -> Result<Request<Empty<Bytes>>, ScrapeError> {
-        Request::get(path)
-            .header(header::HOST, self.authority.as_str())
-            .header(header::ACCEPT, ACCEPT)
-            .header(header::USER_AGENT, USER_AGENT)
-            .body(Empty::new())
-            .map_err(|_| ScrapeError::Url { url: path.to_owned(), reason: "it can't be asked for" })
-    }
-
-    /// The path that a redirect from `path` leads to, if it stays on this host.
-    fn resolve(&self, path: &str, to: &str) -> Option<String> {
-        if to.is_empty() || to.starts_with("//") {
-            return None;
-        }
-        if to.starts_with('/') {
-            return Some(to.to_owned());
-        }
-        if !to.contains("://") {
-            let folder = path.rfind('/').map_or("/", |slash| &path[..=slash]);
-            return Some(format!("{folder}{to}"));
-        }
-        let uri: Uri = to.parse().ok()?;
-        let same_host = uri.scheme_str() == Some("http")
-            && uri.host().is_some_and(|host| host.trim_start_matches('[').trim_end_matches(']') == self.host)
-            && uri.port_u16().unwrap_or(80) == self.port;
-        same_host.then(|| uri.path_and_query().map_or("/", |path| path.as_str()).to_owned())
-    }
-
-    fn broken(&self, error: &hyper::Error) -> ScrapeError {
-        ScrapeError::Broken { address: self.authority.clone(), reason: error.to_string() }
     }
 }
 
@@ -341,35 +248,6 @@ fn version_of(answer: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn urls_are_checked() {
-        let of = |url: &str| Target::parse(url, "/metrics").map(|target| (target.host, target.port));
-        assert_eq!(of("http://127.0.0.1:8000"), Ok(("127.0.0.1".to_owned(), 8000)));
-        assert_eq!(of("http://[::1]:8000/"), Ok(("::1".to_owned(), 8000)));
-        assert_eq!(of("http://engine"), Ok(("engine".to_owned(), 80)));
-        for bad in ["https://engine:8000", "engine:8000", "/metrics", "", "http://", "http://a@b", "ftp://x"]
-        {
-            assert!(matches!(of(bad), Err(ScrapeError::Url { .. })), "{bad:?}");
-        }
-        assert!(Target::parse("http://engine", "metrics").is_err());
-        let https = of("https://engine").unwrap_err().to_string();
-        assert!(https.contains("https is not supported"), "{https}");
-    }
-
-    #[test]
-    fn redirects_stay_on_their_host() {
-        let target = Target::parse("http://127.0.0.1:8000", "/metrics").unwrap();
-        let resolve = |to: &str| target.resolve("/a/metrics", to);
-        assert_eq!(resolve("/metrics/").as_deref(), Some("/metrics/"));
-        assert_eq!(resolve("http://127.0.0.1:8000/metrics/?x=1").as_deref(), Some("/metrics/?x=1"));
-        assert_eq!(resolve("metrics/").as_deref(), Some("/a/metrics/"));
-        for foreign in
-            ["http://127.0.0.1:8001/metrics", "https://127.0.0.1:8000/", "http://evil/", "//evil/x", ""]
-        {
-            assert_eq!(resolve(foreign), None, "{foreign:?}");
-        }
-    }
 
     #[test]
     fn versions_are_read_with_care() {

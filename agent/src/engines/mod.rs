@@ -8,27 +8,50 @@
 //! A page holds what an engine counted since it started; an update holds what it gained since the page before.
 
 mod arrivals;
+mod bearer;
 mod client;
+mod detect;
 mod dialect;
+mod dynamo;
+mod gains;
+mod iterations;
+mod loads;
 mod page;
+mod page_histogram;
 mod page_reader;
+mod quantity;
 mod scrape;
+mod scrape_error;
 mod series;
+mod sglang;
+mod target;
 mod tracker;
+mod triton;
+mod trtllm;
 mod update;
 mod vllm;
 
+#[cfg(test)]
+mod captured;
+#[cfg(test)]
+mod captured_tests;
+#[cfg(test)]
+mod client_tests;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
 mod scrape_tests;
 #[cfg(test)]
+mod test_server;
+#[cfg(test)]
 mod tracker_tests;
 
-pub use client::ScrapeError;
+pub use iterations::{Iterations, read_iterations};
+pub use loads::{LOADS_PATH, Loads, LoadsError, read_loads};
 pub use page::{Counter, EnginePage, HistogramCounts, HistogramSeries, PageError};
-pub use page_reader::read_page;
+pub use page_reader::{read_page, read_page_of};
 pub use scrape::{ScrapeOptions, run, spawn_scraper};
+pub use scrape_error::{ScrapeError, TokenUse};
 pub use tracker::EngineTracker;
 pub use update::{
     EngineDelta, EngineGauges, EngineIdentity, EngineReading, EngineUpdate, HistogramDelta, PageQuality,

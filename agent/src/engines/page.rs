@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use plimsoll_common::{
-    engine::{DistributionKind, EngineKind},
+    engine::{DistributionKind, EngineKind, Role},
     ids::ModelName,
 };
 
@@ -31,8 +31,34 @@ pub enum Counter {
     Aborted,
     /// Requests that ended any other way.
     Errored,
+    /// Requests that ended, where the engine does not tell how.
+    Ended,
     /// HTTP requests for the engine that ended, in whichever way.
     HttpEnded,
+    /// Requests that came, ended or not.
+    Started,
+    /// Of these, those that never reached the engine: bad requests, unknown models.
+    Refused,
+    /// Requests that the engine turned away since it had no room.
+    Rejected,
+    /// Prompt tokens computed, counted as the batches run.
+    LivePrefill,
+    /// Prompt tokens found in a cache, counted as the batches run.
+    LiveCached,
+    /// Tokens generated, the first one of each request left out, counted as the batches run.
+    LiveDecoded,
+    /// Prompt tokens found in a tier below the KV cache, as a part of the prefix hits.
+    CachedBelow,
+    /// Prompt tokens found in another engine's cache or below, which are no part of the prefix hits.
+    OffloadHits,
+    /// Tokens that speculative decoding proposed.
+    DraftTokens,
+    /// Of these, those that were accepted.
+    AcceptedTokens,
+    /// Requests that came to a front-end.
+    FrontendStarted,
+    /// Requests that a front-end is done with.
+    FrontendEnded,
 }
 
 impl Counter {
@@ -47,14 +73,26 @@ pub(super) type ByLabels<T> = BTreeMap<Box<str>, T>;
 /// One engine's page, read: totals since the engine started, series by series.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EnginePage {
+    /// Which software's page it is.
+    pub kind: Option<EngineKind>,
+    /// Which part of a request the engine serves.
+    pub role: Option<Role>,
     /// The served model.
     pub model: Option<ModelName>,
     /// How many tokens the KV caches of all engines of the page hold.
     pub kv_capacity_tokens: Option<u64>,
     /// When the process started, seconds since the Unix epoch. Pages of several API servers do not tell.
     pub process_start: Option<f64>,
+    /// How long the process runs, seconds.
+    pub uptime: Option<f64>,
+    /// Whether the page has a family that moves while requests run.
+    pub live: bool,
+    /// Numbers that only move with the engine's steps, added up.
+    pub pulse: Option<f64>,
     /// The gauges, over all engines of the page.
     pub gauges: EngineGauges,
+    /// What the page itself tells as gained since it was last read.
+    pub gained: BTreeMap<Counter, u64>,
     /// Counters; one that the page knows and that has no series yet is there, and empty.
     pub counters: BTreeMap<Counter, ByLabels<u64>>,
     /// Histograms.
@@ -92,13 +130,20 @@ pub enum PageError {
     Unparsable(LineError),
     /// It is a metrics page, but has none of the engine's core metrics.
     #[error(
-        "the page has {samples} samples, but none of {kind}'s core metrics; check the endpoint's kind and metrics path, \
-         and that the engine publishes its statistics"
+        "the page has {samples} samples, but none of {} core metrics{}; check the endpoint's kind and metrics path, and \
+         that the engine publishes its statistics",
+        .kind.map_or_else(|| "any known engine's".to_owned(), |kind| format!("{kind}'s")),
+        .shown.map_or_else(String::new, |shown| format!(" (it has {shown}'s)"))
     )]
     Unrecognised {
-        /// The engine that was expected.
-        kind: EngineKind,
+        /// The engine that was expected; `None`: any.
+        kind: Option<EngineKind>,
+        /// The engine whose metrics the page has instead.
+        shown: Option<EngineKind>,
         /// How many samples the page has.
         samples: usize,
     },
+    /// It starts like TensorRT-LLM's iteration statistics, but can't be read as such.
+    #[error("the iteration statistics can't be read: {0}")]
+    Iterations(String),
 }

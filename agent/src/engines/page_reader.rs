@@ -4,28 +4,47 @@ use std::collections::BTreeMap;
 
 use plimsoll_common::{
     engine::{DistributionKind, EngineKind},
-    histogram::MAX_BUCKET_EDGES,
     ids::ModelName,
-    units::Ratio,
 };
 
 use super::{
-    dialect::{self, Dialect, Part, Signal},
-    page::{ByLabels, Counter, EnginePage, HistogramCounts, HistogramSeries, PageError},
+    detect,
+    dialect::{self, Dialect, Found, Part, Signal},
+    iterations,
+    page::{ByLabels, Counter, EnginePage, PageError},
+    page_histogram::Gathered,
+    quantity::{Quantities, Quantity, Ranks, whole},
 };
-use crate::exposition::{Entry, Labels, Limits, Sample, parse_float, read};
+use crate::exposition::{Entry, Labels, Limits, Sample, read};
 
 /// The most label sets that are kept of one page.
 const MAX_SERIES: usize = 8192;
 
-/// Reads an engine's page.
+/// Reads an engine's page; without a kind, the kind is what the page shows.
 ///
 /// # Errors
 /// When the page is too long, is no metrics page at all, or has none of the engine's core metrics.
-pub fn read_page(kind: EngineKind, bytes: &[u8], limits: Limits) -> Result<EnginePage, PageError> {
-    let dialect = dialect::of(kind);
+pub fn read_page(kind: Option<EngineKind>, bytes: &[u8], limits: Limits) -> Result<EnginePage, PageError> {
+    read_page_of(kind, None, bytes, limits)
+}
+
+/// Reads an engine's page. Of a front-end's page, which speaks of several models, only what it says of this model.
+///
+/// # Errors
+/// As [`read_page`].
+pub fn read_page_of(
+    kind: Option<EngineKind>,
+    model: Option<&ModelName>,
+    bytes: &[u8],
+    limits: Limits,
+) -> Result<EnginePage, PageError> {
+    if matches!(kind, None | Some(EngineKind::TensorRtLlm)) && iterations::looks_like(bytes) {
+        return iterations::read_alone(bytes, limits.page_bytes);
+    }
     let mut lines = read(bytes, limits)?;
-    let mut reader = PageReader::new(dialect);
+    let shown = detect::kinds(bytes);
+    let (kind_of_page, dialects) = dialects(kind, &shown);
+    let mut reader = PageReader::new(dialects, model.filter(|_| kind_of_page.is_front_end()));
     for entry in lines.by_ref() {
         match entry {
             Entry::Sample(sample) => reader.sample(&sample),
@@ -36,64 +55,65 @@ pub fn read_page(kind: EngineKind, bytes: &[u8], limits: Limits) -> Result<Engin
     if !reader.core {
         return Err(match lines.skipped().first {
             Some(first) if lines.samples() == 0 => PageError::Unparsable(first),
-            _ => PageError::Unrecognised { kind, samples: lines.samples() },
+            _ => PageError::Unrecognised { kind, shown: shown.first().copied(), samples: lines.samples() },
         });
     }
-    let mut page = reader.finish();
+    let mut page = reader.finish(kind_of_page);
     page.quality.malformed_lines = lines.skipped().malformed;
     page.quality.first_malformed = lines.skipped().first;
     page.quality.dropped_samples += lines.skipped().over_limit;
     Ok(page)
 }
 
-/// A sample's family, the rank of its name, and its part.
-type Found = Option<(usize, usize, Part)>;
+/// Whose page it is, and the dialects to read it by. An engine within a Dynamo worker wins over the worker, whose own
+/// families come on top.
+fn dialects(told: Option<EngineKind>, shown: &[EngineKind]) -> (EngineKind, Vec<&'static Dialect>) {
+    let kind = match told {
+        None | Some(EngineKind::DynamoWorker) => shown.first().copied().or(told).unwrap_or(EngineKind::Vllm),
+        Some(kind) => kind,
+    };
+    let mut dialects = vec![dialect::of(kind)];
+    if kind != EngineKind::DynamoWorker && shown.contains(&EngineKind::DynamoWorker) {
+        dialects.push(dialect::of(EngineKind::DynamoWorker));
+    }
+    (kind, dialects)
+}
 
 struct PageReader<'a> {
-    dialect: &'static Dialect,
+    dialects: Vec<&'static Dialect>,
+    /// The only model that counts.
+    wanted: Option<&'a ModelName>,
     /// Whether a core family was seen.
     core: bool,
-    /// The lowest rank seen of each family's names.
-    ranks: Vec<Option<usize>>,
+    /// By family: the lowest rank seen of its names.
+    ranks: BTreeMap<usize, usize>,
     /// The name of the last line and what it is: buckets of one family follow each other.
-    last: (&'a str, Found),
-    running: Option<f64>,
-    waiting: Option<f64>,
-    kv_usage: BTreeMap<Box<str>, f64>,
-    kv_capacity: BTreeMap<Box<str>, u64>,
+    last: (&'a str, Option<Found>),
+    quantities: Quantities,
+    /// By counter and family.
+    counters: BTreeMap<(Counter, usize), ByLabels<(Ranks, u64)>>,
     histograms: BTreeMap<DistributionKind, ByLabels<Gathered>>,
     series: usize,
+    /// Whether the page speaks of several models.
+    several_models: bool,
     page: EnginePage,
-    /// Scratch space for a label set without `le`.
+    /// Scratch space for a label set.
     labels: String,
 }
 
-/// A histogram series while its page is read.
-#[derive(Default)]
-struct Gathered {
-    edges: Vec<f64>,
-    /// Cumulative counts of the finite edges.
-    cumulative: Vec<u64>,
-    infinite: Option<u64>,
-    count: Option<u64>,
-    sum: Option<f64>,
-    /// Whether a number was no count, or the buckets were no layout.
-    broken: bool,
-}
-
 impl<'a> PageReader<'a> {
-    fn new(dialect: &'static Dialect) -> Self {
+    fn new(dialects: Vec<&'static Dialect>, wanted: Option<&'a ModelName>) -> Self {
         Self {
-            dialect,
+            dialects,
+            wanted,
             core: false,
-            ranks: vec![None; dialect.families.len()],
+            ranks: BTreeMap::new(),
             last: ("", None),
-            running: None,
-            waiting: None,
-            kv_usage: BTreeMap::new(),
-            kv_capacity: BTreeMap::new(),
+            quantities: Quantities::default(),
+            counters: BTreeMap::new(),
             histograms: BTreeMap::new(),
             series: 0,
+            several_models: false,
             page: EnginePage::default(),
             labels: String::new(),
         }
@@ -101,90 +121,109 @@ impl<'a> PageReader<'a> {
 
     /// A `TYPE` line: the engine knows the family, even if it has no series yet.
     fn announced(&mut self, name: &'a str) {
-        let Some((family, _, Part::Whole)) = self.dialect.find(name) else { return };
-        self.core |= self.dialect.families[family].core;
-        for counter in counters_of(self.dialect.families[family].signal) {
-            self.page.counters.entry(*counter).or_default();
+        let Some(found) = dialect::find(&self.dialects, name) else { return };
+        if found.part != Part::Whole {
+            return;
+        }
+        self.core |= found.family.core;
+        self.known(&found);
+    }
+
+    /// The counters that a family feeds are known, even before they count anything.
+    fn known(&mut self, found: &Found) {
+        match found.family.signal {
+            Signal::Counter(counter) => {
+                self.counters.entry((counter, found.number)).or_default();
+            }
+            Signal::CounterBy(counters, _) => {
+                for counter in counters {
+                    self.counters.entry((*counter, found.number)).or_default();
+                }
+            }
+            _ => {}
         }
     }
 
     fn sample(&mut self, sample: &Sample<'a>) {
         if self.last.0 != sample.name {
-            self.last = (sample.name, self.dialect.find(sample.name));
+            self.last = (sample.name, dialect::find(&self.dialects, sample.name));
         }
-        let Some((family, rank, part)) = self.last.1 else { return };
-        let signal = self.dialect.families[family].signal;
-        match self.ranks[family] {
-            Some(best) if rank > best => return,
-            Some(best) if rank < best => self.forget(signal),
+        let Some(found) = self.last.1 else { return };
+        match self.ranks.get(&found.number) {
+            Some(best) if found.rank > *best => return,
+            Some(best) if found.rank < *best => self.forget(&found),
             _ => {}
         }
-        self.ranks[family] = Some(rank);
-        self.core |= self.dialect.families[family].core;
-        if self.page.model.is_none() {
-            let named = sample.labels.get(self.dialect.model_label);
-            self.page.model = named.and_then(|name| ModelName::parse(&name.text()).ok());
+        self.ranks.insert(found.number, found.rank);
+        self.core |= found.family.core;
+        self.page.live |= found.family.live;
+        if !self.identify(found.dialect, sample.labels) {
+            return;
         }
-        self.take(signal, part, sample);
-    }
-
-    fn take(&mut self, signal: Signal, part: Part, sample: &Sample<'a>) {
-        let labels = sample.labels;
-        match signal {
-            Signal::Running => add_gauge(&mut self.running, sample.value),
-            Signal::Waiting => add_gauge(&mut self.waiting, sample.value),
-            Signal::KvUsage if sample.value.is_finite() => {
-                self.kv_usage.insert(self.engine_of(labels), sample.value);
-            }
-            Signal::KvUsage => {}
-            Signal::KvCapacity(capacity) => {
-                if let Some(tokens) = capacity(labels) {
-                    self.kv_capacity.insert(self.engine_of(labels), tokens);
-                }
-            }
-            Signal::Counter(counter) => self.count(counter, sample),
-            Signal::Finished { label, counter } => {
-                for known in Counter::FINISHED {
-                    self.page.counters.entry(known).or_default();
-                }
-                let reason = labels.get(label);
-                let counter = counter(reason.map(|reason| reason.text()).as_deref().unwrap_or_default());
-                self.count(counter, sample);
-            }
-            Signal::HttpEnded(counts) => {
-                self.page.counters.entry(Counter::HttpEnded).or_default();
-                if counts(labels) {
-                    self.count(Counter::HttpEnded, sample);
-                }
-            }
-            Signal::Histogram(kind) => self.histogram(kind, part, sample),
-            Signal::ProcessStart => {
-                self.page.process_start = Some(sample.value).filter(|start| start.is_finite())
-            }
+        let gauge =
+            matches!(found.family.signal, Signal::Gauge(_) | Signal::GaugeOf(..) | Signal::GaugeBy(..));
+        if (found.dialect.counts)(sample.labels, gauge) {
+            self.take(&found, sample);
         }
     }
 
-    /// Forgets what stood under a less preferred name of the signal.
-    fn forget(&mut self, signal: Signal) {
-        match signal {
-            Signal::Running => self.running = None,
-            Signal::Waiting => self.waiting = None,
-            Signal::KvUsage => self.kv_usage.clear(),
-            Signal::KvCapacity(_) => self.kv_capacity.clear(),
-            Signal::Counter(_) | Signal::Finished { .. } | Signal::HttpEnded(_) => {
-                for counter in counters_of(signal) {
-                    self.page.counters.remove(counter);
+    /// Learns model and role from a sample's labels. Answers whether the sample is of the model that counts.
+    fn identify(&mut self, dialect: &Dialect, labels: Labels<'_>) -> bool {
+        let needed = self.page.model.is_none() || self.wanted.is_some() || dialect.engine_label == "model";
+        if needed && let Some(named) = dialect.model_labels.iter().find_map(|label| labels.get(label)) {
+            let named = named.text();
+            if self.wanted.is_some_and(|wanted| wanted.as_str() != named) {
+                return false;
+            }
+            match &self.page.model {
+                Some(known) => self.several_models |= known.as_str() != named,
+                None => self.page.model = ModelName::parse(&named).ok(),
+            }
+        }
+        if self.page.role.is_none()
+            && let Some((label, role)) = dialect.role
+        {
+            self.page.role = labels.get(label).and_then(|value| role(&value.text()));
+        }
+        true
+    }
+
+    fn take(&mut self, found: &Found, sample: &Sample<'_>) {
+        match found.family.signal {
+            Signal::Gauge(quantity) => self.gauge(quantity, found, sample, sample.value),
+            Signal::GaugeOf(quantity, value) => {
+                if let Some(value) = value(sample) {
+                    self.gauge(quantity, found, sample, value);
                 }
             }
-            Signal::Histogram(kind) => drop(self.histograms.remove(&kind)),
-            Signal::ProcessStart => self.page.process_start = None,
+            Signal::GaugeBy(label, quantity) => {
+                let value = sample.labels.get(label);
+                if let Some(quantity) = value.and_then(|value| quantity(&value.text())) {
+                    self.gauge(quantity, found, sample, sample.value);
+                }
+            }
+            Signal::Counter(counter) => self.count(counter, found, sample),
+            Signal::CounterBy(_, counter) => {
+                self.known(found);
+                if let Some(counter) = counter(sample.labels) {
+                    self.count(counter, found, sample);
+                }
+            }
+            Signal::Histogram(kind) => self.histogram(kind, found, sample),
+            Signal::Pulse if sample.value.is_finite() => {
+                self.page.pulse = Some(self.page.pulse.unwrap_or_default() + sample.value);
+            }
+            Signal::Pulse => {}
         }
     }
 
-    fn engine_of(&self, labels: Labels<'_>) -> Box<str> {
-        labels
-            .get(self.dialect.engine_label)
-            .map_or_else(|| Box::from("0"), |engine| Box::from(engine.text()))
+    /// Forgets what stood under a less preferred name of the family.
+    fn forget(&mut self, found: &Found) {
+        self.counters.retain(|(_, family), _| *family != found.number);
+        self.quantities.forget(found.number);
+        if let Signal::Histogram(kind) = found.family.signal {
+            self.histograms.remove(&kind);
+        }
     }
 
     /// Whether there is room for one series more.
@@ -197,7 +236,18 @@ impl<'a> PageReader<'a> {
         true
     }
 
-    fn count(&mut self, counter: Counter, sample: &Sample<'_>) {
+    fn gauge(&mut self, quantity: Quantity, found: &Found, sample: &Sample<'_>, value: f64) {
+        if !self.room() {
+            return;
+        }
+        let engine = sample.labels.get(found.dialect.engine_label);
+        let engine = engine.map_or_else(|| Box::from("0"), |engine| Box::from(engine.text()));
+        let ranks = self.key(found.dialect, sample.labels, Some("pid"));
+        let labels = Box::from(self.labels.as_str());
+        self.quantities.take(quantity, (found.number, labels), engine, ranks, value);
+    }
+
+    fn count(&mut self, counter: Counter, found: &Found, sample: &Sample<'_>) {
         let Some(value) = whole(sample.value) else {
             self.page.quality.dropped_samples += 1;
             return;
@@ -205,141 +255,94 @@ impl<'a> PageReader<'a> {
         if !self.room() {
             return;
         }
-        let total =
-            self.page.counters.entry(counter).or_default().entry(sample.labels.raw().into()).or_default();
-        *total = total.saturating_add(value);
+        let ranks = self.key(found.dialect, sample.labels, None);
+        let series = self.counters.entry((counter, found.number)).or_default();
+        match series.get_mut(self.labels.as_str()) {
+            None => {
+                series.insert(Box::from(self.labels.as_str()), (ranks, value));
+            }
+            Some(held) if ranks < held.0 => *held = (ranks, value),
+            Some(held) if ranks == held.0 => held.1 = held.1.saturating_add(value),
+            Some(_) => {}
+        }
     }
 
-    fn histogram(&mut self, kind: DistributionKind, part: Part, sample: &Sample<'_>) {
-        let (before, after) = sample.labels.around("le");
-        self.labels.clear();
-        self.labels.push_str(before);
-        self.labels.push_str(after);
-        let key = self.labels.trim_end_matches([',', ' ', '\t']);
-        if self.histograms.get(&kind).is_none_or(|family| !family.contains_key(key)) {
-            let key = Box::from(key);
+    fn histogram(&mut self, kind: DistributionKind, found: &Found, sample: &Sample<'_>) {
+        let ranks = self.key(found.dialect, sample.labels, Some("le"));
+        if self.histograms.get(&kind).is_none_or(|family| !family.contains_key(self.labels.as_str())) {
             if !self.room() {
                 return;
             }
-            self.histograms.entry(kind).or_default().insert(key, Gathered::default());
+            let key = Box::from(self.labels.as_str());
+            self.histograms.entry(kind).or_default().insert(key, Gathered::of(ranks));
         }
-        let key = self.labels.trim_end_matches([',', ' ', '\t']);
-        if let Some(series) = self.histograms.get_mut(&kind).and_then(|family| family.get_mut(key)) {
-            series.take(part, sample);
+        let series = self.histograms.get_mut(&kind).and_then(|family| family.get_mut(self.labels.as_str()));
+        if let Some(series) = series {
+            series.take(ranks, found.part, sample);
         }
     }
 
-    fn finish(mut self) -> EnginePage {
-        self.page.gauges.running = self.running.and_then(whole);
-        self.page.gauges.waiting = self.waiting.and_then(whole);
-        self.page.gauges.kv_usage = weighted_usage(&self.kv_usage, &self.kv_capacity);
-        if !self.kv_capacity.is_empty() {
-            self.page.kv_capacity_tokens =
-                Some(self.kv_capacity.values().fold(0, |sum: u64, tokens| sum.saturating_add(*tokens)));
+    /// Writes a series' labels into the scratch space, without one label and without those that tell copies apart; gives
+    /// the values of these. A label set must be told the same way on every line of a page, nothing more.
+    fn key(&mut self, dialect: &Dialect, labels: Labels<'_>, without: Option<&str>) -> Ranks {
+        let mut ranks = Ranks::default();
+        self.labels.clear();
+        if dialect.ranks.is_empty() {
+            let (before, after) = match without {
+                Some(without) => labels.around(without),
+                None => (labels.raw(), ""),
+            };
+            self.labels.push_str(before);
+            self.labels.push_str(after);
+            let trimmed = self.labels.trim_end_matches([',', ' ', '\t']).len();
+            self.labels.truncate(trimmed);
+            return ranks;
+        }
+        for label in labels.iter().filter(|label| without != Some(label.name)) {
+            match dialect.ranks.iter().position(|rank| *rank == label.name) {
+                Some(at) => {
+                    if let Some(rank) = ranks.get_mut(at) {
+                        *rank = label.value.raw().parse().unwrap_or(u32::MAX);
+                    }
+                }
+                None => {
+                    self.labels.push_str(label.name);
+                    self.labels.push_str("=\"");
+                    self.labels.push_str(label.value.raw());
+                    self.labels.push_str("\",");
+                }
+            }
+        }
+        ranks
+    }
+
+    fn finish(mut self, kind: EngineKind) -> EnginePage {
+        let page = &mut self.page;
+        page.kind = Some(kind);
+        if self.several_models && kind.is_front_end() {
+            page.model = None;
+        }
+        page.gauges = self.quantities.gauges();
+        page.kv_capacity_tokens = self.quantities.kv_capacity_tokens();
+        page.process_start = self.quantities.max(Quantity::ProcessStart);
+        page.uptime = self.quantities.max(Quantity::Uptime);
+        for ((counter, _), family) in self.counters {
+            let total = page.counters.entry(counter).or_default();
+            for (labels, (_, value)) in family {
+                let series = total.entry(labels).or_default();
+                *series = series.saturating_add(value);
+            }
+        }
+        // A family that was announced but counted nothing says nothing against those that did.
+        let live = [Counter::LivePrefill, Counter::LiveCached, Counter::LiveDecoded];
+        if live.iter().all(|counter| page.counters.get(counter).is_none_or(BTreeMap::is_empty)) {
+            live.iter().for_each(|counter| drop(page.counters.remove(counter)));
         }
         for (kind, family) in self.histograms {
             let series: ByLabels<_> = family.into_iter().map(|(labels, of)| (labels, of.finish())).collect();
-            self.page.quality.torn_series += series.values().filter(|of| of.counts.is_none()).count() as u64;
-            self.page.histograms.insert(kind, series);
+            page.quality.torn_series += series.values().filter(|of| of.counts.is_none()).count() as u64;
+            page.histograms.insert(kind, series);
         }
         self.page
     }
-}
-
-impl Gathered {
-    fn take(&mut self, part: Part, sample: &Sample<'_>) {
-        match part {
-            Part::Bucket => {
-                let le = sample.labels.get("le").and_then(|le| parse_float(&le.text()));
-                match (le, whole(sample.value)) {
-                    (Some(le), Some(count)) if le == f64::INFINITY => self.infinite = Some(count),
-                    (Some(le), Some(count)) if self.edges.len() < MAX_BUCKET_EDGES => {
-                        self.edges.push(le);
-                        self.cumulative.push(count);
-                    }
-                    _ => self.broken = true,
-                }
-            }
-            Part::Count => self.count = whole(sample.value),
-            Part::Sum => self.sum = Some(sample.value).filter(|sum| sum.is_finite()),
-            Part::Whole => self.broken = true,
-        }
-    }
-
-    /// Turns cumulative counts into counts a bucket, if they can be any: rising over the edges, and +Inf's the count.
-    fn finish(mut self) -> HistogramSeries {
-        let edges = std::mem::take(&mut self.edges);
-        let counts = self.counts(&edges);
-        HistogramSeries { edges, counts }
-    }
-
-    fn counts(mut self, edges: &[f64]) -> Option<HistogramCounts> {
-        let (infinite, sum) = (self.infinite?, self.sum?);
-        let layout =
-            edges.is_sorted_by(|a, b| a < b) && edges.iter().all(|edge| edge.is_finite() && *edge >= 0.0);
-        if self.broken || edges.is_empty() || !layout || self.count != Some(infinite) {
-            return None;
-        }
-        let mut buckets = std::mem::take(&mut self.cumulative);
-        buckets.push(infinite);
-        let mut below = 0;
-        for bucket in &mut buckets {
-            let cumulative = *bucket;
-            *bucket = cumulative.checked_sub(below)?;
-            below = cumulative;
-        }
-        Some(HistogramCounts { buckets, sum })
-    }
-}
-
-/// The counters that a signal feeds.
-const fn counters_of(signal: Signal) -> &'static [Counter] {
-    match signal {
-        Signal::Finished { .. } => &Counter::FINISHED,
-        Signal::HttpEnded(_) => &[Counter::HttpEnded],
-        Signal::Counter(counter) => one(counter),
-        _ => &[],
-    }
-}
-
-const fn one(counter: Counter) -> &'static [Counter] {
-    match counter {
-        Counter::PromptTokens => &[Counter::PromptTokens],
-        Counter::GenerationTokens => &[Counter::GenerationTokens],
-        Counter::PrefixQueries => &[Counter::PrefixQueries],
-        Counter::PrefixHits => &[Counter::PrefixHits],
-        Counter::Preemptions => &[Counter::Preemptions],
-        Counter::FinishedStop => &[Counter::FinishedStop],
-        Counter::FinishedLength => &[Counter::FinishedLength],
-        Counter::Aborted => &[Counter::Aborted],
-        Counter::Errored => &[Counter::Errored],
-        Counter::HttpEnded => &[Counter::HttpEnded],
-    }
-}
-
-fn add_gauge(total: &mut Option<f64>, value: f64) {
-    if value.is_finite() {
-        *total = Some(total.unwrap_or_default() + value);
-    }
-}
-
-/// A count as a whole number; `None` for what can be no count.
-fn whole(value: f64) -> Option<u64> {
-    // Beyond 2^53 a double no longer holds every whole number, so that differences would lie.
-    (0.0..=9_007_199_254_740_992.0).contains(&value).then(|| value.round() as u64)
-}
-
-/// The mean over the engines, weighted by their capacity where all of them are known, else plain.
-fn weighted_usage(usage: &BTreeMap<Box<str>, f64>, capacity: &BTreeMap<Box<str>, u64>) -> Option<Ratio> {
-    if usage.is_empty() {
-        return None;
-    }
-    let weigh = usage.keys().all(|engine| capacity.contains_key(engine));
-    let (mut sum, mut weights) = (0.0, 0.0);
-    for (engine, used) in usage {
-        let weight = if weigh { capacity.get(engine).map_or(1.0, |tokens| *tokens as f64) } else { 1.0 };
-        sum += used.clamp(0.0, 1.0) * weight;
-        weights += weight;
-    }
-    Ratio::new((sum / weights).clamp(0.0, 1.0)).ok()
 }

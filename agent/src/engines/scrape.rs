@@ -10,8 +10,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    client::{Client, ScrapeError},
+    client::Client,
     page_reader::read_page,
+    scrape_error::ScrapeError,
     tracker::EngineTracker,
     update::{EngineReading, EngineUpdate},
 };
@@ -109,7 +110,7 @@ struct Scraper {
 
 impl Scraper {
     fn new(engine: usize, endpoint: Endpoint, options: ScrapeOptions) -> Self {
-        let client = Client::new(&endpoint.url, &endpoint.metrics_path, options);
+        let client = Client::new(&endpoint.url, &endpoint.metrics_path, None, options);
         Self {
             engine,
             endpoint,

@@ -14,89 +14,14 @@ use plimsoll_common::{
     ids::EngineId,
     wire::EngineState,
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::mpsc,
+use tokio::{net::TcpSocket, sync::mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    EngineReading, PageError, ScrapeError, ScrapeOptions, fixtures, spawn_scraper,
+    test_server::{Reply, answer, bound, not_found, ok, serve},
 };
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-
-use super::{EngineReading, PageError, ScrapeError, ScrapeOptions, fixtures, spawn_scraper};
 use crate::{config::Endpoint, exposition::Limits};
-
-/// What a server does with a request.
-enum Reply {
-    /// These bytes, then the connection stays open.
-    Send(Vec<u8>),
-    /// These bytes, then the connection is closed.
-    SendAndClose(Vec<u8>),
-    /// Nothing at all.
-    Silence,
-}
-
-/// A server and what it saw.
-struct Server {
-    address: SocketAddr,
-    connections: Arc<AtomicUsize>,
-    _task: AbortOnDropHandle<()>,
-}
-
-/// Serves `reply(number of the request, its path)` on the listener.
-fn serve(listener: TcpListener, reply: impl Fn(usize, &str) -> Reply + Send + Sync + 'static) -> Server {
-    let address = listener.local_addr().unwrap();
-    let connections = Arc::new(AtomicUsize::new(0));
-    let (counted, reply, requests) = (connections.clone(), Arc::new(reply), Arc::new(AtomicUsize::new(0)));
-    let task = tokio::spawn(async move {
-        let mut clients = tokio::task::JoinSet::new();
-        while let Ok((stream, _)) = listener.accept().await {
-            counted.fetch_add(1, Ordering::SeqCst);
-            clients.spawn(talk(stream, reply.clone(), requests.clone()));
-        }
-    });
-    Server { address, connections, _task: AbortOnDropHandle::new(task) }
-}
-
-async fn talk(mut stream: TcpStream, reply: Arc<impl Fn(usize, &str) -> Reply>, requests: Arc<AtomicUsize>) {
-    loop {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            match stream.read_u8().await {
-                Ok(byte) => head.push(byte),
-                Err(_) => return,
-            }
-        }
-        let head = String::from_utf8(head).unwrap();
-        assert!(head.contains("version=0.0.4"), "{head}");
-        let path = head.split(' ').nth(1).unwrap();
-        match reply(requests.fetch_add(1, Ordering::SeqCst), path) {
-            Reply::Send(bytes) => drop(stream.write_all(&bytes).await),
-            Reply::SendAndClose(bytes) => {
-                drop(stream.write_all(&bytes).await);
-                return;
-            }
-            Reply::Silence => std::future::pending().await,
-        }
-    }
-}
-
-async fn bound() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").await.unwrap()
-}
-
-fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
-    let mut bytes =
-        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n", body.len()).into_bytes();
-    bytes.extend_from_slice(body);
-    bytes
-}
-
-fn ok(body: &[u8]) -> Vec<u8> {
-    answer("200 OK", "content-type: text/plain; version=1.0.0; charset=utf-8\r\n", body)
-}
-
-fn not_found() -> Reply {
-    Reply::Send(answer("404 Not Found", "", b"{}"))
-}
 
 fn small_page(tokens: usize) -> Vec<u8> {
     ok(format!("vllm:num_requests_running 0\nvllm:generation_tokens_total {tokens}\n").as_bytes())
@@ -125,12 +50,15 @@ impl Scraping {
             id: EngineId::parse("engine").unwrap(),
             url: url.to_owned(),
             metrics_path: "/metrics".to_owned(),
-            kind: EngineKind::Vllm,
+            kind: Some(EngineKind::Vllm),
             model: None,
             pool: None,
-            role: Role::Aggregated,
+            role: Some(Role::Aggregated),
             replica: None,
             gpus: Vec::new(),
+            follower: false,
+            iteration_stats: false,
+            exact: crate::config::ExactSources::default(),
         };
         let (tx, readings) = mpsc::channel(1);
         let cancel = CancellationToken::new();
@@ -242,7 +170,7 @@ async fn other_redirects_are_refused() {
         let error = error_of(move |_, _| Reply::Send(answer("302 Found", &headers, b""))).await;
         assert!(matches!(error, ScrapeError::Redirect { .. }), "{to}: {error}");
     }
-    let error = error_of(|_, _| Reply::Send(answer("304 Not Modified", "", b""))).await;
+    let error = error_of(|_, _| Reply::Send(answer("308 Permanent Redirect", "", b""))).await;
     assert!(matches!(error, ScrapeError::Redirect { .. }), "{error}");
 }
 
@@ -261,9 +189,9 @@ async fn answers_cut_off_are_no_pages() {
     let whole = ok(&fixtures::bytes("before.prom"));
     let half = whole[..whole.len() / 2].to_vec();
     let error = error_of(move |_, _| Reply::SendAndClose(half.clone())).await;
-    assert!(matches!(error, ScrapeError::Broken { .. }), "{error}");
+    assert!(matches!(error, ScrapeError::Closed { .. }), "{error}");
     let error = error_of(|_, _| Reply::SendAndClose(Vec::new())).await;
-    assert!(matches!(error, ScrapeError::Broken { .. }), "{error}");
+    assert!(matches!(error, ScrapeError::Closed { .. }), "{error}");
     let error = error_of(|_, _| Reply::SendAndClose(b"SSH-2.0-OpenSSH\r\n".to_vec())).await;
     assert!(matches!(error, ScrapeError::Broken { .. }), "{error}");
 }

@@ -6,9 +6,10 @@ use plimsoll_common::engine::DistributionKind;
 
 use super::{
     arrivals::Arrivals,
+    gains::{Flow, Gains, tokens_moved},
     page::{ByLabels, Counter, EnginePage, HistogramSeries},
-    series::{Gained, Known, Series},
-    update::{EngineDelta, EngineIdentity, EngineUpdate, HistogramDelta},
+    series::{Follow, Gained, Known, Series},
+    update::{EngineDelta, EngineGauges, EngineIdentity, EngineUpdate, HistogramDelta},
 };
 
 /// The most label sets of one family that are remembered; beyond it those that the newest page lacks are forgotten.
@@ -20,9 +21,15 @@ const MAX_REMEMBERED: usize = 16_384;
 ///
 /// * nothing: the engine may have run for days, the page is a *baseline* and nothing on it is new;
 /// * [`EngineTracker::absent`], the endpoint had no engine: everything on the page happened since, and all of it counts;
-/// * an older process (its start time moved, a counter or bucket fell, buckets changed): a *reset*, all of it counts.
+/// * an older process (its start time moved, its port refused, a counter or cumulative bucket fell): a *reset*, all of
+///   it counts.
 ///
-/// A series that appears later counts from zero. One that vanishes is remembered until the next reset.
+/// Where the start time shows that the process is the same, a series that fell began anew alone, and the others go on.
+/// A series that appears later counts from zero, unless the page before was incomplete and may have hidden it. One that
+/// vanishes is remembered until the next reset.
+///
+/// Where it can't be known whether something happened, it does not count: a restart that is seen nowhere, and whose
+/// counters have overtaken their old values by the next page, is told short.
 #[derive(Debug, Default)]
 pub struct EngineTracker {
     /// What was last seen of the process; `None` before the first page.
@@ -34,9 +41,17 @@ pub struct EngineTracker {
 #[derive(Debug, Default)]
 struct Process {
     start: Option<f64>,
+    uptime: Option<f64>,
+    pulse: Option<f64>,
+    gauges: EngineGauges,
     counters: BTreeMap<Counter, ByLabels<u64>>,
     histograms: BTreeMap<DistributionKind, ByLabels<Known>>,
     arrivals: Arrivals,
+    front_end_arrivals: Arrivals,
+    /// Whether the last page may have hidden series: lines of it could not be read, or were beyond a limit.
+    incomplete: bool,
+    /// Whether series were forgotten for want of room.
+    forgot: bool,
 }
 
 impl EngineTracker {
@@ -70,6 +85,8 @@ impl EngineTracker {
         self.process = Some(process);
         EngineUpdate {
             identity: EngineIdentity {
+                kind: page.kind,
+                role: page.role,
                 model: page.model.clone(),
                 version: None,
                 kv_capacity_tokens: page.kv_capacity_tokens,
@@ -84,10 +101,12 @@ impl EngineTracker {
 impl Process {
     /// The process as it is found running.
     fn baseline(page: &EnginePage, delta: &mut EngineDelta) -> Self {
-        for counter in page.counters.keys() {
-            delta.set(*counter, 0);
-        }
-        delta.arrived = knows_ended(page).then_some(0);
+        let zeros: Gains =
+            page.counters.keys().chain(page.gained.keys()).map(|counter| (*counter, 0)).collect();
+        delta.tell(&zeros, 0);
+        delta.arrived = Flow::of_engine(&zeros).map(|_| 0);
+        delta.frontend_arrived = Flow::of_front_end(&zeros).map(|_| 0);
+        delta.moved = true;
         let known = |kind: DistributionKind, series: &HistogramSeries| match &series.counts {
             Some(now) => Series::baseline(kind, series, now).map_or(Known::Torn, Known::Series),
             None => Known::Torn,
@@ -97,21 +116,27 @@ impl Process {
         };
         Self {
             start: page.process_start,
+            uptime: page.uptime,
+            pulse: page.pulse,
+            gauges: page.gauges,
             counters: page.counters.clone(),
             histograms: page.histograms.iter().map(family).collect(),
             arrivals: Arrivals::since(in_flight(page)),
+            front_end_arrivals: Arrivals::since(page.gauges.frontend_inflight.unwrap_or(0)),
+            incomplete: page.quality.is_incomplete(),
+            forgot: false,
         }
     }
 
     /// Whether the page is another process's.
     fn ended(&self, page: &EnginePage, absent: bool) -> bool {
-        let other_start = match (self.start, page.process_start) {
-            (Some(before), Some(now)) => before.to_bits() != now.to_bits(),
+        let younger = matches!((self.uptime, page.uptime), (Some(before), Some(now)) if now < before);
+        match (self.start, page.process_start) {
+            (Some(before), Some(now)) => younger || before.to_bits() != now.to_bits(),
             // Without start times (several API servers) a counter that overtook its old value would hide the restart
             // of a process that was seen to be gone.
-            _ => absent,
-        };
-        other_start || self.counter_fell(page) || self.histogram_restarted(page)
+            _ => younger || absent || self.counter_fell(page) || self.histogram_restarted(page),
+        }
     }
 
     fn counter_fell(&self, page: &EnginePage) -> bool {
@@ -124,9 +149,9 @@ impl Process {
     fn histogram_restarted(&self, page: &EnginePage) -> bool {
         page.histograms.iter().any(|(kind, family)| {
             let Some(known) = self.histograms.get(kind) else { return false };
-            family.iter().any(|(labels, now)| match known.get(labels) {
+            family.iter().any(|(labels, series)| match (known.get(labels), &series.counts) {
+                (Some(Known::Series(before)), Some(now)) => before.follow(series, now) == Follow::Restarted,
                 // A torn series tells nothing, not even its buckets.
-                Some(Known::Series(before)) if now.counts.is_some() => before.restarted(now),
                 _ => false,
             })
         })
@@ -135,81 +160,138 @@ impl Process {
     /// Takes the process's next page, or a new process's first.
     fn follow(mut self, page: &EnginePage, delta: &mut EngineDelta) -> Self {
         self.start = page.process_start.or(self.start);
-        let (mut http_ended, mut finished) = (0, 0);
+        self.uptime = page.uptime.or(self.uptime);
+        let mut gains = page.gained.clone();
+        let hidden = self.incomplete || self.forgot;
         for (counter, series) in &page.counters {
-            let gained = gain(self.counters.entry(*counter).or_default(), series);
-            delta.set(*counter, gained);
-            if *counter == Counter::HttpEnded {
-                http_ended = gained;
-            } else if Counter::FINISHED.contains(counter) {
-                finished += gained;
-            }
+            let known = self.counters.entry(*counter).or_default();
+            let (gained, fell) = gain(known, series, hidden);
+            self.forgot |= forget(known, series);
+            let total = gains.entry(*counter).or_insert(0);
+            *total = total.saturating_add(gained);
+            delta.resets |= u64::from(fell);
         }
-        let arrived = self.arrivals.observe(http_ended, finished, in_flight(page));
-        delta.arrived = knows_ended(page).then_some(arrived);
         for (kind, family) in &page.histograms {
             let known = self.histograms.entry(*kind).or_default();
-            delta.histograms.extend(gain_samples(*kind, known, family));
+            let fell = gain_samples(*kind, known, family, hidden, &mut delta.histograms);
+            self.forgot |= forget(known, family);
+            delta.resets |= u64::from(fell);
         }
+        self.incomplete = page.quality.is_incomplete();
+        delta.tell(&gains, samples(delta, DistributionKind::Ttft));
+        let front_end = page.gauges.frontend_inflight.unwrap_or(0);
+        delta.arrived = Flow::of_engine(&gains).map(|flow| self.arrivals.observe(flow, in_flight(page)));
+        delta.frontend_arrived =
+            Flow::of_front_end(&gains).map(|flow| self.front_end_arrivals.observe(flow, front_end));
+        delta.progress = self.progress(page, &gains, delta);
+        delta.moved = page.gauges != self.gauges
+            || page.pulse != self.pulse
+            || !delta.histograms.is_empty()
+            || gains.values().any(|gained| *gained > 0);
+        self.pulse = page.pulse;
+        self.gauges = page.gauges;
         self
+    }
+
+    /// Whether the engine got on. Samples of TTFT and ITL come with tokens, so that they show as much as a counter.
+    fn progress(&self, page: &EnginePage, gains: &Gains, delta: &EngineDelta) -> Option<bool> {
+        const WITH_TOKENS: [DistributionKind; 5] = [
+            DistributionKind::Ttft,
+            DistributionKind::ItlStep,
+            DistributionKind::ItlToken,
+            DistributionKind::FrontendTtft,
+            DistributionKind::FrontendItl,
+        ];
+        let sampled = WITH_TOKENS.iter().any(|kind| samples(delta, *kind) > 0);
+        let pulsed = matches!((self.pulse, page.pulse), (Some(before), Some(now)) if before < now);
+        let written = page.gauges.snapshot_time > self.gauges.snapshot_time;
+        if sampled || pulsed || written || tokens_moved(gains) {
+            return Some(true);
+        }
+        page.live.then_some(false)
     }
 }
 
-/// Whether the page counts requests that ended in any way.
-fn knows_ended(page: &EnginePage) -> bool {
-    page.counters.contains_key(&Counter::HttpEnded)
-        || Counter::FINISHED.iter().any(|counter| page.counters.contains_key(counter))
+/// How many samples a distribution gained.
+fn samples(delta: &EngineDelta, kind: DistributionKind) -> u64 {
+    let of_kind = delta.histograms.iter().filter(|histogram| histogram.kind == kind);
+    of_kind.flat_map(|histogram| &histogram.buckets).map(|(_, n)| n).sum()
 }
 
 fn in_flight(page: &EnginePage) -> u64 {
     page.gauges.running.unwrap_or_default().saturating_add(page.gauges.waiting.unwrap_or_default())
 }
 
-fn gain(known: &mut ByLabels<u64>, series: &ByLabels<u64>) -> u64 {
-    let mut gained = 0u64;
+/// What the series of a counter gained, and whether any fell. `hidden`: a series that is not known may be old.
+fn gain(known: &mut ByLabels<u64>, series: &ByLabels<u64>, hidden: bool) -> (u64, bool) {
+    let (mut gained, mut any_fell) = (0u64, false);
     for (labels, now) in series {
-        match known.get_mut(labels) {
+        let before = match known.get_mut(labels) {
             Some(before) => {
-                gained = gained.saturating_add(now.saturating_sub(*before));
+                let fell = *now < *before;
+                any_fell |= fell;
+                let from = if fell { 0 } else { *before };
                 *before = *now;
+                from
             }
             None => {
-                gained = gained.saturating_add(*now);
                 known.insert(labels.clone(), *now);
+                if hidden { *now } else { 0 }
             }
-        }
+        };
+        gained = gained.saturating_add(*now - before);
     }
-    if known.len() > MAX_REMEMBERED {
-        known.retain(|labels, _| series.contains_key(labels));
-    }
-    gained
+    (gained, any_fell)
 }
 
-/// What the series of one kind gained; they are merged only after each was compared with its own past.
+/// What the series of one kind gained; they are merged only after each was compared with its own past. Answers whether
+/// any of them restarted. `hidden`: a series that is not known may be old.
 fn gain_samples(
     kind: DistributionKind,
     known: &mut ByLabels<Known>,
     family: &ByLabels<HistogramSeries>,
-) -> impl Iterator<Item = HistogramDelta> + use<> {
-    let mut gained = Gained::default();
+    hidden: bool,
+    into: &mut Vec<HistogramDelta>,
+) -> bool {
+    let (mut gained, mut restarted) = (Gained::default(), false);
     for (labels, series) in family {
         let Some(now) = &series.counts else { continue };
-        match known.get_mut(labels) {
-            Some(Known::Series(before)) => before.advance(now, &mut gained),
-            Some(torn) => {
-                if let Some(series) = Series::baseline(kind, series, now) {
-                    *torn = Known::Series(series);
+        let old = || Series::baseline(kind, series, now).map(Known::Series);
+        let mut new = || {
+            let mut fresh = Series::empty(kind, series)?;
+            fresh.advance(now, &mut gained);
+            Some(Known::Series(fresh))
+        };
+        let replaced = match known.get_mut(labels) {
+            None if hidden => old(),
+            None => new(),
+            Some(Known::Torn) => old(),
+            Some(Known::Series(before)) => match before.follow(series, now) {
+                Follow::On => {
+                    before.advance(now, &mut gained);
+                    None
                 }
-            }
-            None => {
-                let Some(mut fresh) = Series::empty(kind, series) else { continue };
-                fresh.advance(now, &mut gained);
-                known.insert(labels.clone(), Known::Series(fresh));
-            }
+                Follow::Restarted => {
+                    restarted = true;
+                    new()
+                }
+                Follow::Relaid if before.relaid() => old(),
+                Follow::Relaid => None,
+            },
+        };
+        if let Some(replaced) = replaced {
+            known.insert(labels.clone(), replaced);
         }
     }
-    if known.len() > MAX_REMEMBERED {
-        known.retain(|labels, _| family.contains_key(labels));
+    into.extend(gained.into_deltas(kind));
+    restarted
+}
+
+/// Forgets series that the newest page lacks where there are too many; whether any were.
+fn forget<T, U>(known: &mut ByLabels<T>, newest: &ByLabels<U>) -> bool {
+    let before = known.len();
+    if before > MAX_REMEMBERED {
+        known.retain(|labels, _| newest.contains_key(labels));
     }
-    gained.into_deltas(kind)
+    known.len() < before
 }

@@ -88,10 +88,10 @@ fn an_engine_that_appears_is_counted_from_zero() {
 }
 
 #[test]
-fn a_fallen_counter_or_bucket_is_a_reset() {
+fn a_fallen_counter_or_cumulative_bucket_is_a_reset() {
     let fresh = Engine { running: 1, ended: 0, tokens: 3, ttft: [1, 0, 0], sum: 0.05, ..Engine::default() };
-    // The bucket's cumulative counts all rose; only the bucket itself fell.
-    let overtaken = Engine { ttft: [12, 2, 0], sum: 1.0, ..running_engine() };
+    // Only the count of samples up to 0.1 s fell.
+    let overtaken = Engine { ttft: [4, 9, 1], sum: 9.0, ..running_engine() };
     for (engine, arrived, samples) in [(fresh, 1, 1), (overtaken, 12, 14)] {
         let mut tracker = EngineTracker::new();
         observe(&mut tracker, &running_engine());
@@ -101,6 +101,27 @@ fn a_fallen_counter_or_bucket_is_a_reset() {
         assert_eq!(update.delta.generation_tokens, Some(engine.tokens));
         assert_eq!(ttft(&update).unwrap().0.iter().map(|(_, n)| n).sum::<u64>(), samples);
     }
+}
+
+#[test]
+fn a_bucket_that_falls_while_all_cumulative_counts_rise_is_no_reset() {
+    let mut tracker = EngineTracker::new();
+    observe(&mut tracker, &running_engine());
+    // Written while samples came in: what is below 0.1 s by now was still seen above it.
+    let update = observe(&mut tracker, &Engine { ttft: [12, 2, 0], sum: 7.9, ..running_engine() });
+    assert_eq!((update.delta.resets, update.delta.generation_tokens), (0, Some(0)));
+    assert_eq!(ttft(&update), Some((vec![(0, 4)], 400_000)));
+}
+
+#[test]
+fn what_falls_in_a_process_that_goes_on_began_anew_alone() {
+    let mut tracker = EngineTracker::new();
+    let engine = |ended, tokens, ttft| Engine { start: Some(1.5e9), ended, tokens, ttft, ..running_engine() };
+    observe(&mut tracker, &engine(10, 100, [5, 4, 1]));
+    let update = observe(&mut tracker, &engine(11, 7, [1, 0, 0]));
+    assert_eq!(update.delta.resets, 1);
+    assert_eq!((update.delta.arrived, update.delta.generation_tokens), (Some(1), Some(7)));
+    assert_eq!(ttft(&update).map(|(buckets, _)| buckets), Some(vec![(0, 1)]));
 }
 
 #[test]
@@ -127,23 +148,59 @@ fn absence_between_pages_is_a_restart_unless_the_start_time_denies_it() {
     }
 }
 
-#[test]
-fn other_buckets_are_another_series() {
-    let mut tracker = EngineTracker::new();
-    let mut engine = Engine { ttft: [0; 3], ..running_engine() };
-    observe(&mut tracker, &engine);
-    let base = engine.page().lines().filter(|line| !line.contains("time_to_first")).fold(
-        String::new(),
-        |mut page, line| {
+/// The page of an engine with other TTFT buckets.
+fn relaid(engine: &Engine, buckets: &[u64]) -> String {
+    let page = engine.page();
+    let rest =
+        page.lines().filter(|line| !line.contains("time_to_first")).fold(String::new(), |mut page, line| {
             writeln!(page, "{line}").unwrap();
             page
-        },
-    );
-    engine.tokens = 0;
-    let other = base + &ttft_series("engine=\"0\"", &["0.1", "0.5", "1.0"], &[1, 2, 0, 0], 0.9);
-    let update = tracker.observe(&page(&other));
-    assert_eq!(update.delta.resets, 1);
-    assert_eq!(ttft(&update), Some((vec![(0, 1), (1, 2)], 900_000)));
+        });
+    rest + &ttft_series("engine=\"0\"", &["0.1", "0.5", "1.0"], buckets, 0.9)
+}
+
+#[test]
+fn a_restart_with_other_buckets_is_seen_by_its_start_or_by_fewer_samples() {
+    for start in [Some(1.6e9), None] {
+        let mut tracker = EngineTracker::new();
+        observe(&mut tracker, &Engine { start: start.map(|start| start - 9.0), ..running_engine() });
+        let update = tracker.observe(&page(&relaid(&Engine { start, ..running_engine() }, &[1, 2, 0, 0])));
+        assert_eq!(update.delta.resets, 1);
+        assert_eq!(ttft(&update), Some((vec![(0, 1), (1, 2)], 900_000)));
+    }
+}
+
+#[test]
+fn other_buckets_without_a_restart_count_from_the_second_page_on() {
+    let mut tracker = EngineTracker::new();
+    observe(&mut tracker, &running_engine());
+    let update = tracker.observe(&page(&relaid(&running_engine(), &[5, 4, 2, 0])));
+    assert_eq!((ttft(&update), update.delta.resets), (None, 0));
+    // It was a damaged page: nothing is lost.
+    let update = observe(&mut tracker, &Engine { ttft: [6, 4, 1], sum: 7.6, ..running_engine() });
+    assert_eq!((ttft(&update), update.delta.resets), (Some((vec![(0, 1)], 100_000)), 0));
+    // They stay: the family goes on in other buckets.
+    for buckets in [[5, 4, 2, 0], [5, 4, 3, 0]] {
+        assert_eq!(ttft(&tracker.observe(&page(&relaid(&running_engine(), &buckets)))), None);
+    }
+    let update = tracker.observe(&page(&relaid(&running_engine(), &[5, 5, 3, 1])));
+    assert_eq!(ttft(&update).map(|(buckets, _)| buckets), Some(vec![(1, 1), (3, 1)]));
+}
+
+#[test]
+fn what_an_incomplete_page_hid_is_no_news() {
+    let mut tracker = EngineTracker::new();
+    let mut engine = running_engine();
+    let hidden = engine.page().replace("vllm:generation_tokens_total{", "vllm:generation_tokens_total{{");
+    let first = tracker.observe(&page(&hidden));
+    assert_eq!(first.quality.malformed_lines, 1);
+    assert_eq!(observe(&mut tracker, &engine).delta.generation_tokens, Some(0));
+    engine.tokens += 5;
+    assert_eq!(observe(&mut tracker, &engine).delta.generation_tokens, Some(5));
+    // The same for a histogram.
+    let mut tracker = EngineTracker::new();
+    tracker.observe(&page(&engine.page().replace("time_to_first_token_seconds", "time to first token")));
+    assert_eq!(ttft(&observe(&mut tracker, &engine)), None);
 }
 
 #[test]
@@ -253,7 +310,8 @@ fn a_series_that_appears_later_counts_from_zero_and_a_pause_loses_nothing() {
     assert_eq!((update.delta.finished_length, update.delta.aborted), (Some(0), Some(0)));
     engine.more = reason("length", 6) + &reason("abort", 2) + &reason("repetition", 1) + &reason("error", 1);
     let delta = observe(&mut tracker, &engine).delta;
-    assert_eq!((delta.finished_length, delta.aborted, delta.errored), (Some(1), Some(2), Some(2)));
+    assert_eq!((delta.finished_length, delta.aborted, delta.errored), (Some(1), Some(2), Some(1)));
+    assert_eq!(delta.finished_stop, Some(1), "a request that repeats itself is stopped");
     engine.more = reason("length", 6);
     assert_eq!(observe(&mut tracker, &engine).delta.aborted, Some(0));
     engine.more = reason("length", 6) + &reason("abort", 3);
@@ -318,7 +376,7 @@ proptest! {
             bytes[at] = with;
         }
         let mut tracker = EngineTracker::new();
-        let kind = plimsoll_common::engine::EngineKind::Vllm;
+        let kind = Some(plimsoll_common::engine::EngineKind::Vllm);
         for limits in [crate::exposition::Limits::default(), crate::exposition::Limits { series: 300, ..Default::default() }] {
             if let Ok(page) = super::read_page(kind, &bytes, limits) {
                 tracker.observe(&page);

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use plimsoll_common::{
-    engine::DistributionKind, histogram::BucketLayout, ids::ModelName, units::Ratio, wire::EngineState,
+    engine::{DistributionKind, EngineKind, Role, SleepState},
+    histogram::BucketLayout,
+    ids::ModelName,
+    units::Ratio,
+    wire::EngineState,
 };
 use tokio::time::Instant;
 
-use super::{
-    client::ScrapeError,
-    page::{Counter, PageError},
-};
+use super::{page::PageError, scrape_error::ScrapeError};
 use crate::exposition::LineError;
 
 /// One scrape of one engine.
@@ -65,6 +66,10 @@ pub struct EngineUpdate {
 /// What an engine says it is. `None`: its pages do not tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EngineIdentity {
+    /// Which software's page it is.
+    pub kind: Option<EngineKind>,
+    /// Which part of a request it serves.
+    pub role: Option<Role>,
     /// The served model.
     pub model: Option<ModelName>,
     /// The engine software's version, such as `0.32.0`.
@@ -78,10 +83,33 @@ pub struct EngineIdentity {
 pub struct EngineGauges {
     /// Requests in the running batches.
     pub running: Option<u64>,
-    /// Requests that wait to be scheduled.
+    /// Requests that wait, for whichever reason.
     pub waiting: Option<u64>,
+    /// Of these, those that wait for room in the batch or in the KV cache: more replicas would serve them.
+    pub waiting_capacity: Option<u64>,
+    /// Of these, those that wait for something else: a KV cache on its way, a grammar being compiled.
+    pub waiting_deferred: Option<u64>,
+    /// Requests that were taken out of the batch and hold their place, as long as the engine is paused.
+    pub paused: Option<u64>,
     /// KV-cache utilization, the engines weighted by their capacity.
     pub kv_usage: Option<Ratio>,
+    /// KV-cache utilization of the fullest engine of the page.
+    pub kv_usage_max: Option<Ratio>,
+    /// Utilization of the tier below the KV cache (host memory), the engines weighted alike.
+    pub kv_offload_usage: Option<Ratio>,
+    /// Share of the prompt tokens found in the prefix cache, as the engine averages it, where it does not count them.
+    pub prefix_hit_ratio: Option<Ratio>,
+    /// Share of the drafted tokens that were accepted, as the engine averages it, where it does not count them.
+    pub spec_acceptance: Option<Ratio>,
+    /// Whether it sleeps; of several engines the one that sleeps deepest.
+    pub sleep: Option<SleepState>,
+    /// Requests within a front-end, from their arrival to their end.
+    pub frontend_inflight: Option<u64>,
+    /// Requests within a front-end that have no first token yet.
+    pub frontend_queued: Option<u64>,
+    /// When the engine's scheduler wrote the newest of these values, seconds since the Unix epoch on its own clock. Only
+    /// SGLang tells; a scheduler that hangs no longer moves it. Of several, the oldest.
+    pub snapshot_time: Option<f64>,
 }
 
 /// What an engine's counters gained since the page before. `None`: the page does not tell.
@@ -107,29 +135,27 @@ pub struct EngineDelta {
     pub aborted: Option<u64>,
     /// Requests that ended any other way.
     pub errored: Option<u64>,
+    /// Requests that ended, where the engine does not tell how; aborted ones are among them.
+    pub ended: Option<u64>,
+    /// Requests that the engine turned away since it had no room.
+    pub rejected: Option<u64>,
+    /// Prompt tokens found in a tier below the KV cache or in another engine's cache.
+    pub offload_hits: Option<u64>,
+    /// Tokens that speculative decoding proposed.
+    pub draft_tokens: Option<u64>,
+    /// Of these, those that the model accepted.
+    pub accepted_tokens: Option<u64>,
+    /// Requests that arrived at a front-end. They are the engines' requests, seen once more: never add the two.
+    pub frontend_arrived: Option<u64>,
+    /// Whether the engine got on since the page before: a token counter moved, or anything else that only moves with the
+    /// engine's steps. `None`: the page has nothing of the kind, or it is the first.
+    pub progress: Option<bool>,
+    /// Whether anything that speaks of the engine changed since the page before.
+    pub moved: bool,
     /// How often the counters were seen to start again: 0 or 1.
     pub resets: u64,
     /// Distributions that gained samples, by kind.
     pub histograms: Vec<HistogramDelta>,
-}
-
-impl EngineDelta {
-    pub(super) const fn set(&mut self, counter: Counter, gained: u64) {
-        let slot = match counter {
-            Counter::PromptTokens => &mut self.prompt_tokens,
-            Counter::GenerationTokens => &mut self.generation_tokens,
-            Counter::PrefixQueries => &mut self.prefix_queries,
-            Counter::PrefixHits => &mut self.prefix_hits,
-            Counter::Preemptions => &mut self.preemptions,
-            Counter::FinishedStop => &mut self.finished_stop,
-            Counter::FinishedLength => &mut self.finished_length,
-            Counter::Aborted => &mut self.aborted,
-            Counter::Errored => &mut self.errored,
-            // Only an ingredient of `arrived`.
-            Counter::HttpEnded => return,
-        };
-        *slot = Some(gained);
-    }
 }
 
 /// What one bucketed distribution gained.
@@ -157,4 +183,14 @@ pub struct PageQuality {
     /// Histogram series whose buckets, count and sum contradict each other. Their gain is not lost: it comes with the
     /// next page on which they agree.
     pub torn_series: u64,
+    /// Iterations that TensorRT-LLM's statistics lack, by the gaps in their numbers.
+    pub missed_iterations: u64,
+}
+
+impl PageQuality {
+    /// Whether the page may have more series than were read.
+    #[must_use]
+    pub const fn is_incomplete(&self) -> bool {
+        self.malformed_lines > 0 || self.dropped_samples > 0
+    }
 }

@@ -40,7 +40,7 @@ use std::{path::PathBuf, time::Duration};
 pub use self::{
     duty::{RestartNeeded, end_when_outdated, release_on_signal},
     event::{GpuEvent, GpuEventKind},
-    governor::{GovernorState, TierState},
+    governor::{DearQuestion, GovernorState, TierState},
     interconnect::{Fabric, FabricHealth, FabricState, LinkErrors, NvLink, Platform, RemoteEnd, RemoteKind},
     meter::{CallCost, Latencies, Meter},
     monitor::{GpuControl, GpuMonitor, NotRunning, Stopped, spawn},

@@ -1,6 +1,7 @@
 //! The agent's pages: JSON for programs, `/metrics` for Prometheus, `/` for people.
 
 mod engines;
+mod exact;
 mod gpu_json;
 mod gpus;
 mod json;
@@ -26,6 +27,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     attribution::Attribution,
     config::Config,
+    exact::ExactBoard,
     gpu::{GpuControl, GpuSnapshot},
     own::OwnCost,
     reporter::SharedWindow,
@@ -84,6 +86,8 @@ pub struct Feeds {
     pub costs: watch::Receiver<OwnCost>,
     /// Whose the GPUs are.
     pub attribution: watch::Receiver<Arc<Attribution>>,
+    /// How the exact sources are.
+    pub exact: ExactBoard,
 }
 
 impl Pages {

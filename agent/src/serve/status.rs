@@ -7,9 +7,9 @@ use plimsoll_common::{ids::Seq, units::Ratio, wire::EngineState};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::{Pages, gpus, json::age_seconds, json::seconds, pods};
+use super::{Pages, exact, gpus, json::age_seconds, json::seconds, pods};
 use crate::{
-    gpu::{GovernorState, GpuSnapshot},
+    gpu::{DearQuestion, GovernorState, GpuSnapshot},
     uplink::{LinkStatus, Uplink},
 };
 
@@ -35,6 +35,7 @@ pub(super) async fn status(State(pages): State<Pages>) -> Json<Value> {
                 "unrecognised": in_state(EngineState::Unrecognised),
                 "pending": in_state(EngineState::Pending),
             },
+            "exact": exact::all_sources(&pages.0.feeds.exact.all()),
         },
         "cost": {
             "cpu_seconds": own.cpu_us_total as f64 / 1e6,
@@ -81,8 +82,19 @@ fn governor(governor: &GovernorState) -> Value {
         "busy_seconds_last_ten_seconds": seconds(governor.busy_last_ten_seconds),
         "tiers": tiers,
         "deferred": governor.deferred,
-        "too_dear": governor.too_dear,
+        "asked_beyond_budget": governor.forced,
+        "dear": governor.dear.iter().map(dear).collect::<Vec<_>>(),
         "reason": governor.reason,
+    })
+}
+
+/// A group of values that is asked less often because of its own cost.
+fn dear(question: &DearQuestion) -> Value {
+    json!({
+        "group": question.group,
+        "typical_seconds": seconds(question.typical),
+        "interval_seconds": seconds(question.interval),
+        "over_budget": question.over_budget,
     })
 }
 

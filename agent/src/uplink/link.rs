@@ -22,12 +22,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Uplink,
-    backoff::Backoff,
     connection::{Control, FromPlanner, Link, Up, client_config, send},
     spool::Outgoing,
     status::{LinkState, LinkStatus},
 };
-use crate::config::Planner;
+use crate::{backoff::Backoff, config::Planner};
 
 /// Between the first and second try; every failure doubles the longest wait, up to [`LONGEST_WAIT`].
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);

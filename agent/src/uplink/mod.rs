@@ -1,6 +1,5 @@
 //! Reports on their way to the planners: one bounded spool, and a QUIC connection that comes back for each planner.
 
-mod backoff;
 mod client;
 mod connection;
 mod link;

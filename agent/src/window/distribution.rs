@@ -9,7 +9,7 @@ use plimsoll_common::{
 };
 use tokio::time::Instant;
 
-use crate::engines::HistogramDelta;
+use crate::{engines::HistogramDelta, exact::ExactSamples};
 
 /// The most `(kind, layout)` pairs of one engine in one window; an engine that changes its buckets starts a new pair.
 pub(super) const MAX_DISTRIBUTIONS: usize = 64;
@@ -94,18 +94,24 @@ impl Distribution {
     }
 }
 
+/// What can be added up over time.
+pub(super) trait Merge: Clone + Default {
+    /// Adds all of another.
+    fn merge(&mut self, other: &Self);
+}
+
 /// Two halves that take turns, so that "recent" reaches back between one and two times [`RECENT`].
 #[derive(Debug)]
-pub(super) struct Recent {
-    filling: BTreeMap<DistributionKind, Distribution>,
-    full: BTreeMap<DistributionKind, Distribution>,
+pub(super) struct Recent<T = BTreeMap<DistributionKind, Distribution>> {
+    filling: T,
+    full: T,
     filling_since: Instant,
     full_since: Instant,
 }
 
-impl Recent {
-    pub(super) const fn new(now: Instant) -> Self {
-        Self { filling: BTreeMap::new(), full: BTreeMap::new(), filling_since: now, full_since: now }
+impl<T: Merge> Recent<T> {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { filling: T::default(), full: T::default(), filling_since: now, full_since: now }
     }
 
     pub(super) fn turn(&mut self, now: Instant) {
@@ -116,20 +122,39 @@ impl Recent {
         }
     }
 
-    pub(super) fn add(&mut self, delta: &HistogramDelta) {
-        self.filling.entry(delta.kind).or_default().add(delta);
+    /// What is being filled.
+    pub(super) const fn filling(&mut self) -> &mut T {
+        &mut self.filling
     }
 
-    pub(super) fn merged(&self) -> BTreeMap<DistributionKind, Distribution> {
+    pub(super) fn merged(&self) -> T {
         let mut merged = self.full.clone();
-        for (kind, distribution) in &self.filling {
-            merged.entry(*kind).or_default().merge(distribution);
-        }
+        merged.merge(&self.filling);
         merged
     }
 
     /// Since when the recent distributions count.
     pub(super) const fn since(&self) -> Instant {
         self.full_since
+    }
+}
+
+impl Merge for BTreeMap<DistributionKind, Distribution> {
+    fn merge(&mut self, other: &Self) {
+        for (kind, distribution) in other {
+            self.entry(*kind).or_default().merge(distribution);
+        }
+    }
+}
+
+impl Recent {
+    pub(super) fn add(&mut self, delta: &HistogramDelta) {
+        self.filling.entry(delta.kind).or_default().add(delta);
+    }
+}
+
+impl Merge for ExactSamples {
+    fn merge(&mut self, other: &Self) {
+        self.merge(other);
     }
 }

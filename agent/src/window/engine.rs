@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use plimsoll_common::{
-    engine::DistributionKind,
+    engine::{DistributionKind, EngineKind, Role, SleepState},
     histogram::BucketLayout,
     ids::ModelName,
+    units::Ratio,
     wire::{EngineColumns, EngineInfo, EngineState, HistogramColumns, HistogramEntry},
 };
 use tokio::time::Instant;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use super::{
     catalogue::Catalogue,
     distribution::{Cumulative, Distribution, MAX_DISTRIBUTIONS, Recent},
+    exact::ExactView,
     gained::Gained,
     millis,
 };
@@ -29,6 +31,8 @@ pub(super) struct EngineWindow {
     identity: EngineIdentity,
     gauges: EngineGauges,
     read: Option<Instant>,
+    /// When anything on its page last moved.
+    moved: Option<Instant>,
     took: Option<Duration>,
     gained: Gained,
     totals: Gained,
@@ -48,6 +52,8 @@ pub struct Quality {
     pub dropped_samples: u64,
     /// Histograms whose buckets, count and sum contradicted each other; made up for by the next page.
     pub torn_histograms: u64,
+    /// Iterations that TensorRT-LLM's statistics lacked.
+    pub missed_iterations: u64,
 }
 
 impl Quality {
@@ -55,6 +61,7 @@ impl Quality {
         self.malformed_lines = self.malformed_lines.saturating_add(page.malformed_lines);
         self.dropped_samples = self.dropped_samples.saturating_add(page.dropped_samples);
         self.torn_histograms = self.torn_histograms.saturating_add(page.torn_series);
+        self.missed_iterations = self.missed_iterations.saturating_add(page.missed_iterations);
     }
 }
 
@@ -76,6 +83,7 @@ impl EngineWindow {
             identity: EngineIdentity::default(),
             gauges: EngineGauges::default(),
             read: None,
+            moved: None,
             took: None,
             gained: Gained::default(),
             totals: Gained::default(),
@@ -91,9 +99,16 @@ impl EngineWindow {
         self.took = Some(reading.took);
         self.state = reading.state();
         match reading.outcome {
-            Ok(update) => {
+            Ok(mut update) => {
                 self.error = None;
                 self.learn(update.identity);
+                if self.role() == Role::Decode {
+                    // The request came to its prefill engine, where it was counted.
+                    update.delta.arrived = None;
+                }
+                if update.delta.moved || self.moved.is_none() {
+                    self.moved = Some(reading.taken);
+                }
                 self.quality.add(&update.quality);
                 self.gauges = update.gauges;
                 self.read = Some(reading.taken);
@@ -118,6 +133,8 @@ impl EngineWindow {
     /// What a page does not repeat stays known: an engine's version is asked once a connection.
     fn learn(&mut self, now: EngineIdentity) {
         let known = &mut self.identity;
+        known.kind = now.kind.or(known.kind);
+        known.role = now.role.or(known.role);
         known.model = now.model.or_else(|| known.model.take());
         known.version = now.version.or_else(|| known.version.take());
         known.kv_capacity_tokens = now.kv_capacity_tokens.or(known.kv_capacity_tokens);
@@ -158,9 +175,7 @@ impl EngineWindow {
         histograms: &mut HistogramColumns,
     ) {
         columns.state.push(Some(self.state.code()));
-        columns.running.push(self.gauges.running);
-        columns.waiting.push(self.gauges.waiting);
-        columns.kv_usage_ppm.push(self.gauges.kv_usage.map(|usage| usage.to_ppm()));
+        self.push_gauges(now, columns);
         columns.age_ms.push(self.read.map(|read| millis(now.saturating_duration_since(read))));
         columns.scrape_us.push(self.took.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX)));
         self.gained.push_to(columns);
@@ -180,20 +195,59 @@ impl EngineWindow {
         }
     }
 
+    fn push_gauges(&self, now: Instant, columns: &mut EngineColumns) {
+        let gauges = &self.gauges;
+        let ppm = |ratio: Option<Ratio>| ratio.map(Ratio::to_ppm);
+        columns.running.push(gauges.running);
+        columns.waiting.push(gauges.waiting);
+        columns.waiting_capacity.push(gauges.waiting_capacity);
+        columns.waiting_deferred.push(gauges.waiting_deferred);
+        columns.paused.push(gauges.paused);
+        columns.kv_usage_ppm.push(ppm(gauges.kv_usage));
+        // One engine is its own fullest: nothing is said twice.
+        columns
+            .kv_usage_max_ppm
+            .push(ppm(gauges.kv_usage_max.filter(|_| gauges.kv_usage_max != gauges.kv_usage)));
+        columns.kv_offload_ppm.push(ppm(gauges.kv_offload_usage));
+        columns.prefix_hit_ppm.push(ppm(gauges.prefix_hit_ratio));
+        columns.spec_acceptance_ppm.push(ppm(gauges.spec_acceptance));
+        columns.sleep.push(gauges.sleep.map(SleepState::code));
+        let signal_age = self.signal_since().map(|since| millis(now.saturating_duration_since(since)));
+        columns.signal_age_ms.push(signal_age);
+        columns.frontend_inflight.push(gauges.frontend_inflight);
+        columns.frontend_queued.push(gauges.frontend_queued);
+    }
+
+    /// Since when nothing on the page has moved, for engines whose gauges only move when a request ends.
+    fn signal_since(&self) -> Option<Instant> {
+        let slow = matches!(self.kind(), Some(EngineKind::TensorRtLlm)) && self.state == EngineState::Ready;
+        self.moved.filter(|_| slow)
+    }
+
+    fn role(&self) -> Role {
+        self.endpoint.role.or(self.identity.role).unwrap_or_default()
+    }
+
     pub(super) fn info(&self) -> EngineInfo {
         let endpoint = &self.endpoint;
         EngineInfo {
             id: endpoint.id.clone(),
-            kind: endpoint.kind.as_str().to_owned(),
+            kind: self.kind().map_or("unknown", EngineKind::as_str).to_owned(),
             url: endpoint.url.clone(),
             version: self.identity.version.clone(),
             model: self.model(),
             pool: endpoint.pool.clone(),
-            role: endpoint.role,
+            role: self.role(),
             replica: endpoint.replica.clone(),
             gpus: endpoint.gpus.clone(),
             kv_capacity_tokens: self.identity.kv_capacity_tokens,
+            follower: endpoint.follower,
         }
+    }
+
+    /// What the page shows, since it knows more: behind a Dynamo worker's page there is an engine.
+    fn kind(&self) -> Option<EngineKind> {
+        self.identity.kind.or(self.endpoint.kind)
     }
 
     fn model(&self) -> Option<ModelName> {
@@ -207,6 +261,7 @@ impl EngineWindow {
             error: self.error.clone(),
             gauges: self.gauges,
             read: self.read,
+            signal_since: self.signal_since(),
             took: self.took,
             totals: self.totals,
             unplaced: self.unplaced,
@@ -214,6 +269,7 @@ impl EngineWindow {
             cumulative: self.cumulative.clone(),
             distributions: self.recent.merged(),
             recent_since: self.recent.since(),
+            exact: ExactView::default(),
         }
     }
 }
@@ -231,6 +287,8 @@ pub struct EngineView {
     pub gauges: EngineGauges,
     /// When its page was last read.
     pub read: Option<Instant>,
+    /// Since when nothing on its page has moved, where gauges only move when a request ends.
+    pub signal_since: Option<Instant>,
     /// How long the last scrape took.
     pub took: Option<Duration>,
     /// What its counters gained since the agent first saw it.
@@ -245,4 +303,6 @@ pub struct EngineView {
     pub distributions: BTreeMap<DistributionKind, Distribution>,
     /// Since when those count.
     pub recent_since: Instant,
+    /// What exact sources tell of it.
+    pub exact: ExactView,
 }

@@ -6,6 +6,7 @@
 mod catalogue;
 mod distribution;
 mod engine;
+mod exact;
 mod gained;
 
 use std::{sync::Arc, time::Duration};
@@ -16,14 +17,16 @@ use plimsoll_common::{
 };
 use tokio::time::Instant;
 
-use self::{catalogue::Catalogue, engine::EngineWindow};
+use self::{catalogue::Catalogue, engine::EngineWindow, exact::ExactWindow};
 pub use self::{
     distribution::{Cumulative, Distribution},
     engine::{EngineView, Quality},
+    exact::{ExactTotal, ExactView, PassView},
 };
 use crate::{
     config::Endpoint,
     engines::EngineReading,
+    exact::ExactReading,
     gpu::{GpuReading, GpuSnapshot},
     topology::{Topology, TopologyMemory},
 };
@@ -44,6 +47,7 @@ pub struct Window {
     begun_wall_ms: u64,
     seq: Seq,
     engines: Vec<EngineWindow>,
+    exact: Vec<ExactWindow>,
     catalogue: Catalogue,
     topology: TopologyMemory,
 }
@@ -57,6 +61,7 @@ impl Window {
             begun_wall_ms: wall_ms,
             seq: Seq(0).next(),
             engines: endpoints.iter().map(|endpoint| EngineWindow::new(endpoint.clone(), now)).collect(),
+            exact: endpoints.iter().map(|_| ExactWindow::new(now)).collect(),
             catalogue: Catalogue::new(host),
             topology: TopologyMemory::default(),
         }
@@ -69,12 +74,22 @@ impl Window {
         }
     }
 
+    /// Takes what an exact source told of one engine.
+    pub fn observe_exact(&mut self, reading: ExactReading) {
+        if let Some(engine) = self.exact.get_mut(reading.engine) {
+            engine.observe(reading);
+        }
+    }
+
     /// Ends the window at `now` and begins the next one.
     pub fn close(&mut self, now: Instant, wall_ms: u64, gpus: &GpuSnapshot, cost: AgentCost) -> Closed {
         let mut columns = EngineColumns::default();
         let mut histograms = HistogramColumns::default();
         for (row, engine) in self.engines.iter_mut().enumerate() {
             engine.close(row, now, &mut self.catalogue, &mut columns, &mut histograms);
+        }
+        for (row, exact) in self.exact.iter_mut().enumerate() {
+            exact.close(row, now, &mut columns, &mut histograms);
         }
         let engines = self.engines.iter().map(EngineWindow::info).collect();
         self.topology.observe(now, &gpus.gpus);
@@ -107,7 +122,8 @@ impl Window {
     /// What the agent's own pages show of each engine.
     #[must_use]
     pub fn views(&self) -> Vec<EngineView> {
-        self.engines.iter().map(EngineWindow::view).collect()
+        let views = self.engines.iter().zip(&self.exact);
+        views.map(|(engine, exact)| EngineView { exact: exact.view(), ..engine.view() }).collect()
     }
 }
 

@@ -20,12 +20,15 @@ fn endpoint(id: &str) -> Endpoint {
         id: EngineId::parse(id).unwrap(),
         url: format!("http://{id}"),
         metrics_path: "/metrics".to_owned(),
-        kind: EngineKind::Vllm,
+        kind: Some(EngineKind::Vllm),
         model: None,
         pool: None,
-        role: Role::Aggregated,
+        role: Some(Role::Aggregated),
         replica: None,
         gpus: Vec::new(),
+        follower: false,
+        iteration_stats: false,
+        exact: crate::config::ExactSources::default(),
     }
 }
 
@@ -35,7 +38,12 @@ fn window(engines: usize) -> Window {
 }
 
 fn reading(engine: usize, delta: EngineDelta) -> EngineReading {
-    let gauges = EngineGauges { running: Some(3), waiting: Some(0), kv_usage: Ratio::new(0.25).ok() };
+    let gauges = EngineGauges {
+        running: Some(3),
+        waiting: Some(0),
+        kv_usage: Ratio::new(0.25).ok(),
+        ..EngineGauges::default()
+    };
     let update =
         EngineUpdate { identity: EngineIdentity::default(), gauges, delta, quality: PageQuality::default() };
     EngineReading { engine, taken: Instant::now(), took: Duration::from_millis(12), outcome: Ok(update) }

@@ -48,6 +48,6 @@ async fn slow_calls(machine: Machine) {
             && now.governor.tiers.iter().all(|tier| tier.tier != Tier::Fast || tier.stretch <= 1.0)
     })
     .await;
-    assert_eq!(fast.governor.too_dear.len(), 0);
+    assert_eq!(fast.governor.dear, []);
     assert_eq!(monitor.stop(PATIENCE).await, Stopped::InTime);
 }

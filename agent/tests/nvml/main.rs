@@ -8,4 +8,5 @@ mod release;
 mod states;
 mod support;
 mod topology;
+mod unmapped;
 mod values;

@@ -85,11 +85,16 @@ impl BucketLayout {
 
     /// What lies in this bucket: above the first number, at or below the second (`None`: +Inf), both in whole units
     /// (microseconds or tokens). The first bucket starts at 0. Beyond the last bucket: the last.
+    ///
+    /// An edge that is no whole number of units (1.1 to the power of anything is none) is rounded outwards, so that the
+    /// truth stays between the two.
     #[must_use]
     pub fn bounds(&self, bucket: usize) -> (u64, Option<u64>) {
         let bucket = bucket.min(self.edges.len());
-        let low = bucket.checked_sub(1).map_or(0, |below| to_whole(self.edges[below], self.unit));
-        (low, self.edges.get(bucket).map(|edge| to_whole(*edge, self.unit)))
+        let whole = |edge: f64| edge * self.unit.per_published();
+        let low =
+            bucket.checked_sub(1).map_or(0, |below| (whole(self.edges[below]) + UNIT_NOISE).floor() as u64);
+        (low, self.edges.get(bucket).map(|edge| (whole(*edge) - UNIT_NOISE).ceil() as u64))
     }
 
     /// The first and last cell into which samples of this bucket are placed.
@@ -100,6 +105,10 @@ impl BucketLayout {
         (first.min(last), last)
     }
 }
+
+/// What a decimal edge may miss its own whole number of units by when doubles multiply it: 7,680 s in microseconds is
+/// wrong by a few millionths at most.
+const UNIT_NOISE: f64 = 1e-5;
 
 /// A published bound in whole units. Edges are validated as finite and not negative.
 fn to_whole(edge: f64, unit: Unit) -> u64 {
@@ -208,6 +217,18 @@ mod tests {
         assert!(matches!(of(&[f64::NAN]), Err(InvalidBuckets::BadEdge(_))));
         assert_eq!(of(&[f64::INFINITY]), Err(InvalidBuckets::BadEdge(f64::INFINITY)));
         assert_eq!(of(&vec![0.0; MAX_BUCKET_EDGES + 1]), Err(InvalidBuckets::TooMany(MAX_BUCKET_EDGES + 1)));
+    }
+
+    #[test]
+    fn bounds_are_whole_units_rounded_outwards() {
+        let layout = seconds(&[0.0, 1.1e-6, 0.3, 0.7, 1.1, 7680.0]);
+        assert_eq!(layout.bounds(0), (0, Some(0)));
+        assert_eq!(layout.bounds(1), (0, Some(2)));
+        assert_eq!(layout.bounds(2), (1, Some(300_000)));
+        assert_eq!(layout.bounds(3), (300_000, Some(700_000)));
+        assert_eq!(layout.bounds(4), (700_000, Some(1_100_000)));
+        assert_eq!(layout.bounds(5), (1_100_000, Some(7_680_000_000)));
+        assert_eq!(layout.bounds(99), (7_680_000_000, None));
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! * [`LatencyHistogram`]: dense counts, lossless merge, quantiles, V2 import and export;
 //! * [`SparseHistogram`]: the same counts where most cells are empty;
 //! * [`BucketLayout`], [`BucketCounts`]: an engine's own `le` buckets, the bounds they put on a quantile, and the
-//!   sum-constrained placement of their samples into cells.
+//!   sum-constrained placement of their samples into cells;
+//! * [`AttainmentInterval`]: between what the share lies that met a limit, or two.
 
+mod attainment;
 mod buckets;
 mod latency;
 pub mod layout;
@@ -13,6 +15,7 @@ mod place;
 mod sparse;
 mod v2;
 
+pub use attainment::{AttainmentInterval, attainment};
 pub use buckets::{
     BucketCounts, BucketLayout, InvalidBuckets, MAX_BUCKET_EDGES, QuantileBounds, quantile_bounds,
 };

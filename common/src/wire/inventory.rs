@@ -167,4 +167,7 @@ pub struct EngineInfo {
     /// How many tokens its KV cache holds.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     pub kv_capacity_tokens: Option<u64>,
+    /// Whether it is a further node of an engine that spans several: it serves no page of its own.
+    #[serde(rename = "f", default, skip_serializing_if = "std::ops::Not::not")]
+    pub follower: bool,
 }

@@ -82,68 +82,95 @@ fn gained(numbers: impl Iterator<Item = Option<u64>>) -> Option<u64> {
     numbers.flatten().fold(None, |sum, n| Some(sum.map_or(n, |sum: u64| sum.saturating_add(n))))
 }
 
+/// All of them are gauges: the last ones.
 fn gpus(latest: &GpuColumns) -> GpuColumns {
     let GpuColumns {
-        state,
-        utilization_percent,
-        memory_activity_percent,
-        memory_used_bytes,
-        power_mw,
-        temperature_c,
-    } = latest.clone();
-    GpuColumns {
-        state,
-        utilization_percent,
-        memory_activity_percent,
-        memory_used_bytes,
-        power_mw,
-        temperature_c,
-    }
+        state: _,
+        utilization_percent: _,
+        memory_activity_percent: _,
+        memory_used_bytes: _,
+        power_mw: _,
+        temperature_c: _,
+    } = latest;
+    latest.clone()
 }
 
+/// Gauges are the last, what was gained is summed, shares of the window are averaged over its length.
 fn engines(reports: &[Report], latest: &EngineColumns) -> EngineColumns {
-    let sum = |pick: fn(&EngineColumns) -> &Column<u64>| -> Column<u64> {
-        let rows = reports.iter().map(|report| pick(&report.engines).len()).max().unwrap_or(0);
-        (0..rows).map(|row| gained(reports.iter().map(|report| pick(&report.engines).get(row)))).collect()
-    };
+    let mut merged = latest.clone();
     let EngineColumns {
-        state,
-        running,
-        waiting,
-        kv_usage_ppm,
-        age_ms,
-        arrived: _,
-        prompt_tokens: _,
-        generation_tokens: _,
-        prefix_queries: _,
-        prefix_hits: _,
-        preemptions: _,
-        finished_stop: _,
-        finished_length: _,
-        aborted: _,
-        errored: _,
-        scrape_us,
-        resets: _,
-    } = latest.clone();
-    EngineColumns {
-        state,
-        running,
-        waiting,
-        kv_usage_ppm,
-        age_ms,
-        arrived: sum(|columns| &columns.arrived),
-        prompt_tokens: sum(|columns| &columns.prompt_tokens),
-        generation_tokens: sum(|columns| &columns.generation_tokens),
-        prefix_queries: sum(|columns| &columns.prefix_queries),
-        prefix_hits: sum(|columns| &columns.prefix_hits),
-        preemptions: sum(|columns| &columns.preemptions),
-        finished_stop: sum(|columns| &columns.finished_stop),
-        finished_length: sum(|columns| &columns.finished_length),
-        aborted: sum(|columns| &columns.aborted),
-        errored: sum(|columns| &columns.errored),
-        scrape_us,
-        resets: sum(|columns| &columns.resets),
-    }
+        state: _,
+        running: _,
+        waiting: _,
+        waiting_capacity: _,
+        waiting_deferred: _,
+        paused: _,
+        kv_usage_ppm: _,
+        kv_usage_max_ppm: _,
+        kv_offload_ppm: _,
+        prefix_hit_ppm: _,
+        spec_acceptance_ppm: _,
+        sleep: _,
+        signal_age_ms: _,
+        age_ms: _,
+        frontend_inflight: _,
+        frontend_queued: _,
+        scrape_us: _,
+        pass_ranks: _,
+        queued_prefill_requests: _,
+        queued_prefill_tokens: _,
+        queued_decode_requests: _,
+        arrived,
+        prompt_tokens,
+        generation_tokens,
+        prefix_queries,
+        prefix_hits,
+        preemptions,
+        finished_stop,
+        finished_length,
+        aborted,
+        errored,
+        ended,
+        rejected,
+        offload_hits,
+        draft_tokens,
+        accepted_tokens,
+        frontend_arrived,
+        passes_lost,
+        resets,
+        pass_busy_ppm,
+    } = &mut merged;
+    sum(reports, arrived, |columns| &columns.arrived);
+    sum(reports, prompt_tokens, |columns| &columns.prompt_tokens);
+    sum(reports, generation_tokens, |columns| &columns.generation_tokens);
+    sum(reports, prefix_queries, |columns| &columns.prefix_queries);
+    sum(reports, prefix_hits, |columns| &columns.prefix_hits);
+    sum(reports, preemptions, |columns| &columns.preemptions);
+    sum(reports, finished_stop, |columns| &columns.finished_stop);
+    sum(reports, finished_length, |columns| &columns.finished_length);
+    sum(reports, aborted, |columns| &columns.aborted);
+    sum(reports, errored, |columns| &columns.errored);
+    sum(reports, ended, |columns| &columns.ended);
+    sum(reports, rejected, |columns| &columns.rejected);
+    sum(reports, offload_hits, |columns| &columns.offload_hits);
+    sum(reports, draft_tokens, |columns| &columns.draft_tokens);
+    sum(reports, accepted_tokens, |columns| &columns.accepted_tokens);
+    sum(reports, frontend_arrived, |columns| &columns.frontend_arrived);
+    sum(reports, passes_lost, |columns| &columns.passes_lost);
+    sum(reports, resets, |columns| &columns.resets);
+    let rows = rows(reports, |columns| &columns.pass_busy_ppm);
+    let busy = |row| mean(reports, |report| report.engines.pass_busy_ppm.get(row));
+    *pass_busy_ppm = (0..rows).map(busy).collect();
+    merged
+}
+
+fn rows(reports: &[Report], pick: fn(&EngineColumns) -> &Column<u64>) -> usize {
+    reports.iter().map(|report| pick(&report.engines).len()).max().unwrap_or(0)
+}
+
+fn sum(reports: &[Report], into: &mut Column<u64>, pick: fn(&EngineColumns) -> &Column<u64>) {
+    let row = |row| gained(reports.iter().map(|report| pick(&report.engines).get(row)));
+    *into = (0..rows(reports, pick)).map(row).collect();
 }
 
 /// Cells that belong together, and the sum of their samples.
@@ -184,16 +211,15 @@ fn cost(reports: &[Report], latest: &AgentCost) -> AgentCost {
         cpu_us: gained(reports.iter().map(|report| report.cost.cpu_us)),
         rss_bytes,
         nvml_busy_us: gained(reports.iter().map(|report| report.cost.nvml_busy_us)),
-        host_cpu_ppm: host_cpu(reports),
+        host_cpu_ppm: mean(reports, |report| report.cost.host_cpu_ppm),
         host_memory_used_bytes,
         dropped_windows,
     }
 }
 
 /// A share of time over several windows is the mean of theirs, weighed by how long each is.
-fn host_cpu(reports: &[Report]) -> Option<u64> {
-    let told =
-        reports.iter().filter_map(|report| report.cost.host_cpu_ppm.map(|ppm| (ppm, report.length_ms)));
+fn mean(reports: &[Report], share: impl Fn(&Report) -> Option<u64>) -> Option<u64> {
+    let told = reports.iter().filter_map(|report| share(report).map(|ppm| (ppm, report.length_ms)));
     let (mut weighed, mut length, mut newest) = (0u128, 0u128, None);
     for (ppm, ms) in told {
         weighed = weighed.saturating_add(u128::from(ppm) * u128::from(ms));

@@ -174,6 +174,75 @@ pub struct EngineColumns {
     /// How often counters were seen to start again (an engine restart), gained.
     #[serde(rename = "R", default, skip_serializing_if = "Column::is_empty")]
     pub resets: Column<u64>,
+    /// Of the waiting requests, those that wait for room in the batch or in the KV cache.
+    #[serde(rename = "c", default, skip_serializing_if = "Column::is_empty")]
+    pub waiting_capacity: Column<u64>,
+    /// Of the waiting requests, those that wait for something else than room.
+    #[serde(rename = "f", default, skip_serializing_if = "Column::is_empty")]
+    pub waiting_deferred: Column<u64>,
+    /// Requests that keep their place while the engine is paused.
+    #[serde(rename = "u", default, skip_serializing_if = "Column::is_empty")]
+    pub paused: Column<u64>,
+    /// KV-cache utilization of the fullest engine of the page, parts per million; absent where it is the mean.
+    #[serde(rename = "m", default, skip_serializing_if = "Column::is_empty")]
+    pub kv_usage_max_ppm: Column<u64>,
+    /// Utilization of the tier below the KV cache, parts per million.
+    #[serde(rename = "o", default, skip_serializing_if = "Column::is_empty")]
+    pub kv_offload_ppm: Column<u64>,
+    /// Share of the prompt tokens found in the prefix cache as the engine averages it, parts per million.
+    #[serde(rename = "h", default, skip_serializing_if = "Column::is_empty")]
+    pub prefix_hit_ppm: Column<u64>,
+    /// Share of the drafted tokens that were accepted as the engine averages it, parts per million.
+    #[serde(rename = "i", default, skip_serializing_if = "Column::is_empty")]
+    pub spec_acceptance_ppm: Column<u64>,
+    /// [`SleepState`](crate::engine::SleepState) codes; absent where the engine does not tell.
+    #[serde(rename = "S", default, skip_serializing_if = "Column::is_empty")]
+    pub sleep: Column<u64>,
+    /// For how long nothing on the page has moved, milliseconds, where gauges only move when a request ends.
+    #[serde(rename = "y", default, skip_serializing_if = "Column::is_empty")]
+    pub signal_age_ms: Column<u64>,
+    /// Requests within a front-end.
+    #[serde(rename = "I", default, skip_serializing_if = "Column::is_empty")]
+    pub frontend_inflight: Column<u64>,
+    /// Requests within a front-end that have no first token yet.
+    #[serde(rename = "W", default, skip_serializing_if = "Column::is_empty")]
+    pub frontend_queued: Column<u64>,
+    /// Requests that ended for a reason that the engine does not tell, gained.
+    #[serde(rename = "e", default, skip_serializing_if = "Column::is_empty")]
+    pub ended: Column<u64>,
+    /// Requests that the engine turned away for want of room, gained.
+    #[serde(rename = "j", default, skip_serializing_if = "Column::is_empty")]
+    pub rejected: Column<u64>,
+    /// Prompt tokens found in a tier below the KV cache or in another engine's cache, gained.
+    #[serde(rename = "O", default, skip_serializing_if = "Column::is_empty")]
+    pub offload_hits: Column<u64>,
+    /// Tokens that speculative decoding proposed, gained.
+    #[serde(rename = "D", default, skip_serializing_if = "Column::is_empty")]
+    pub draft_tokens: Column<u64>,
+    /// Of these, those that were accepted, gained.
+    #[serde(rename = "V", default, skip_serializing_if = "Column::is_empty")]
+    pub accepted_tokens: Column<u64>,
+    /// Requests that arrived at a front-end, gained.
+    #[serde(rename = "N", default, skip_serializing_if = "Column::is_empty")]
+    pub frontend_arrived: Column<u64>,
+    /// Share of the window that was spent in forward passes, parts per million, the mean of the ranks.
+    #[serde(rename = "fb", default, skip_serializing_if = "Column::is_empty")]
+    pub pass_busy_ppm: Column<u64>,
+    /// Forward-pass messages that were sent and never came, gained.
+    #[serde(rename = "fl", default, skip_serializing_if = "Column::is_empty")]
+    pub passes_lost: Column<u64>,
+    /// Ranks whose forward passes are heard.
+    #[serde(rename = "fr", default, skip_serializing_if = "Column::is_empty")]
+    pub pass_ranks: Column<u64>,
+    /// Requests queued for prefill, by the schedulers' own count.
+    #[serde(rename = "fq", default, skip_serializing_if = "Column::is_empty")]
+    pub queued_prefill_requests: Column<u64>,
+    /// Prompt tokens of those.
+    #[serde(rename = "ft", default, skip_serializing_if = "Column::is_empty")]
+    pub queued_prefill_tokens: Column<u64>,
+    /// Requests queued for decode: preempted, or waiting for their KV cache to arrive.
+    #[serde(rename = "fd", default, skip_serializing_if = "Column::is_empty")]
+    pub queued_decode_requests: Column<u64>,
 }
 
 /// One distribution of one engine over the window.

@@ -1,7 +1,8 @@
 //! The pure decision core of the planner: no clock, no IO, no async, no global.
 //!
 //! Today it is [`Fleet`](fleet::Fleet): what every agent observed, folded into newest values, totals since first seen and three
-//! sliding windows. `now` is an argument everywhere; the live planner, a replay and a simulation drive the same code.
+//! sliding windows; and [`score`], the judge of how well a fleet did. `now` is an argument everywhere; the live planner, a
+//! replay and a simulation drive the same code.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -19,3 +20,4 @@
 //! ```
 
 pub mod fleet;
+pub mod score;

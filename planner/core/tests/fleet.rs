@@ -41,6 +41,20 @@ fn values_age_and_are_never_new_again() {
 }
 
 #[test]
+fn the_power_of_a_fleet_is_in_whole_milliwatts() {
+    let mut fleet = Fleet::new(Limits::default());
+    let inventory = inventory(&[("llama", None)]);
+    for (at, watts) in [0.1, 0.2].into_iter().enumerate() {
+        let mut observation = observation(at, &inventory, 1, Micros(0));
+        observation.gpus[0].power_watts = Some(watts);
+        fleet.observe(NOW, observation);
+    }
+    // 0.1 and 0.2 are 0.30000000000000004 in binary fractions.
+    let power = fleet.snapshot(NOW).fleet.gpu_power_watts;
+    assert_eq!(serde_json::to_string(&power).unwrap(), "0.3");
+}
+
+#[test]
 fn gauges_that_could_not_be_read_again_are_as_old_as_their_page() {
     let mut fleet = Fleet::new(Limits::default());
     let inventory = inventory(&[("llama", None)]);

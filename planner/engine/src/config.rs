@@ -15,7 +15,7 @@ mod limit {
 }
 
 /// One engine's configuration, in the terms of its command line.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineConfig {
     /// Tokens that one KV block holds, 1 to 65,536; engines use 16.

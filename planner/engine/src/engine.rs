@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use plimsoll_common::units::Micros;
+
 use crate::{
+    advance::Run,
     config::{ConfigError, EngineConfig},
+    pace::Pace,
     request::{Rejected, Request, RequestFacts, RequestId},
     scheduler::Scheduler,
     slots::{Slots, State},
     step::{Iteration, Step, Token},
-    time::Micros,
+    timing::StepShape,
 };
 
 /// One inference engine on virtual time.
@@ -21,12 +25,15 @@ use crate::{
 #[derive(Debug)]
 pub struct Engine {
     config: EngineConfig,
-    scheduler: Scheduler,
-    slots: Slots,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) slots: Slots,
     places: BTreeMap<RequestId, u32>,
-    in_flight: Option<Iteration>,
-    clock: Micros,
-    totals: Totals,
+    pub(crate) in_flight: Option<Iteration>,
+    pub(crate) run: Option<Run>,
+    pub(crate) last: Option<Iteration>,
+    pub(crate) clock: Micros,
+    pub(crate) totals: Totals,
+    pace: Pace,
     tokens: Vec<Token>,
     finished: Vec<RequestFacts>,
 }
@@ -85,13 +92,16 @@ impl Engine {
     pub fn new(config: EngineConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self {
-            config,
             scheduler: Scheduler::new(&config),
+            config,
             slots: Slots::default(),
             places: BTreeMap::new(),
             in_flight: None,
+            run: None,
+            last: None,
             clock: Micros::ZERO,
             totals: Totals::default(),
+            pace: Pace::default(),
             tokens: Vec::new(),
             finished: Vec::new(),
         })
@@ -108,13 +118,14 @@ impl Engine {
     /// # Errors
     /// Refuses what could never run, what would overfill the queue, and an id that is held already.
     pub fn submit(&mut self, now: Micros, request: Request) -> Result<(), Rejected> {
-        let now = self.advance(now);
+        self.settle();
+        let now = self.tick(now);
         self.totals.submitted += 1;
         if let Err(rejected) = self.check(&request) {
             self.totals.rejected += 1;
             return Err(rejected);
         }
-        let usable = request.cached_tokens.min(request.prompt_tokens - 1);
+        let usable = if request.prefilled { 0 } else { request.cached_tokens.min(request.prompt_tokens - 1) };
         let request = Request { cached_tokens: self.scheduler.blocks.whole_blocks(usable), ..request };
         let slot = self.slots.insert(request, now);
         self.places.insert(request.id, slot.place);
@@ -125,7 +136,8 @@ impl Engine {
     /// Drops a request, wherever it is; its blocks are free at once. If an iteration is computing it, the result is
     /// thrown away. None if the engine does not hold it.
     pub fn abort(&mut self, now: Micros, id: RequestId) -> Option<RequestFacts> {
-        let now = self.advance(now);
+        self.settle();
+        let now = self.tick(now);
         let place = self.places.remove(&id)?;
         let slot = self.slots.get_mut(place);
         let facts = slot.facts(now);
@@ -143,20 +155,24 @@ impl Engine {
 
     /// Starts the next iteration. None if there is nothing to do; the one under way, if there is one.
     pub fn start_iteration(&mut self, now: Micros) -> Option<Iteration> {
+        self.settle();
         if self.in_flight.is_some() {
             return self.in_flight;
         }
-        let now = self.advance(now);
+        let now = self.tick(now);
         let stats = self.scheduler.schedule(&mut self.slots, now);
         self.totals.preemptions += u64::from(stats.preempted);
         for admission in &self.scheduler.admitted {
+            if admission.prefilled {
+                continue; // Nothing was looked up: the context came with the request.
+            }
             self.totals.cache_query_tokens += u64::from(admission.prompt_tokens);
             self.totals.cache_hit_tokens += u64::from(admission.cached_tokens);
         }
         if stats.sequences == 0 {
             return None;
         }
-        let ends_at = now.plus(self.config.timing.duration(&stats.shape));
+        let ends_at = now.saturating_add(self.duration(&stats.shape));
         self.in_flight = Some(Iteration { started_at: now, ends_at, stats });
         self.in_flight
     }
@@ -166,8 +182,10 @@ impl Engine {
     /// `now` is when the tokens come out. It may be later than the model's end, for a driver on real time; earlier
     /// counts as the model's end.
     pub fn finish_iteration(&mut self, now: Micros) -> Option<Step<'_>> {
+        self.settle();
         let iteration = self.in_flight.take()?;
-        let now = self.advance(now.max(iteration.ends_at));
+        self.last = Some(Iteration { ends_at: now.max(iteration.ends_at), ..iteration });
+        let now = self.tick(now.max(iteration.ends_at));
         self.tokens.clear();
         self.finished.clear();
         for index in 0..self.scheduler.batch.len() {
@@ -204,7 +222,7 @@ impl Engine {
         Load {
             running: self.scheduler.running.len() as u32,
             waiting: self.scheduler.waiting(),
-            kv_blocks_used: self.scheduler.blocks.used(),
+            kv_blocks_used: self.kv_blocks_used(),
             kv_blocks_total: self.scheduler.blocks.total(),
         }
     }
@@ -217,8 +235,32 @@ impl Engine {
 
     /// The iteration under way.
     #[must_use]
-    pub const fn in_flight(&self) -> Option<&Iteration> {
-        self.in_flight.as_ref()
+    pub fn in_flight(&self) -> Option<Iteration> {
+        self.run.as_ref().map(Run::iteration).or(self.in_flight)
+    }
+
+    /// The iteration that finished last.
+    #[must_use]
+    pub const fn last_iteration(&self) -> Option<&Iteration> {
+        self.last.as_ref()
+    }
+
+    /// Requests that run or wait.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Makes the engine faster or slower than its profile, from the next iteration on.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.settle();
+        self.pace = pace;
+    }
+
+    /// Drops every request, in the order of their ids, as [`Engine::abort`] does: what a crash leaves.
+    pub fn abort_all(&mut self, now: Micros) -> Vec<RequestFacts> {
+        let ids: Vec<RequestId> = self.places.keys().copied().collect();
+        ids.into_iter().filter_map(|id| self.abort(now, id)).collect()
     }
 
     /// Whether nobody runs and nobody waits.
@@ -227,7 +269,23 @@ impl Engine {
         self.places.is_empty()
     }
 
-    fn advance(&mut self, now: Micros) -> Micros {
+    /// How long an iteration of this shape takes, were it the next to finish.
+    pub(crate) fn duration(&self, shape: &StepShape) -> Micros {
+        let model = self.config.timing.duration(shape);
+        match self.pace.factor_of(self.totals.iterations) {
+            None => model,
+            Some(factor) => Micros::from_millis_f64(model.as_millis_f64() * factor).max(Micros(1)),
+        }
+    }
+
+    fn kv_blocks_used(&self) -> u32 {
+        let blocks = &self.scheduler.blocks;
+        let Some(run) = &self.run else { return blocks.used() };
+        let held = self.scheduler.running.iter();
+        held.map(|place| blocks.blocks_for(self.slots.get(*place).computed + run.ahead())).sum()
+    }
+
+    fn tick(&mut self, now: Micros) -> Micros {
         self.clock = self.clock.max(now);
         self.clock
     }
@@ -236,7 +294,7 @@ impl Engine {
         if request.prompt_tokens == 0 {
             return Err(Rejected::EmptyPrompt);
         }
-        if request.output_tokens == 0 {
+        if request.output_tokens <= u32::from(request.prefilled) {
             return Err(Rejected::NoOutput);
         }
         let tokens = u64::from(request.prompt_tokens) + u64::from(request.output_tokens);
@@ -271,7 +329,7 @@ impl Engine {
         self.tokens.push(Token {
             id: slot.request.id,
             index: slot.emitted,
-            latency: now.since(slot.last_token.unwrap_or(slot.arrival)),
+            latency: now.saturating_sub(slot.last_token.unwrap_or(slot.arrival)),
             prompt_tokens: slot.request.prompt_tokens,
             cached_tokens: slot.request.cached_tokens,
         });

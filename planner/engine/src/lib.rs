@@ -26,29 +26,33 @@
 //! # }
 //! ```
 //!
-//! Two drivers share this crate: the simulator (virtual time jumps from one iteration's end to the next) and the
-//! emulator (real time passes between the two calls). Nothing is allocated per token or, once warm, per iteration;
-//! an iteration costs time in proportion to its batch.
+//! Two drivers share this crate: the simulator ([`Engine::advance`] runs to the next event in one call, telling a
+//! [`Sink`] what happens) and the emulator (real time passes between the two calls). Nothing is allocated per token or,
+//! once warm, per iteration; an iteration costs time in proportion to its batch, and in a run of decodes constant time.
 //!
-//! An engine that only prefills is this engine with requests of one output token. One that only decodes is not here
-//! yet: its requests arrive with their whole context computed, which the scheduler's one rule (advance every sequence
-//! from what is computed towards what is known) already covers.
+//! An engine that only prefills is this engine with requests of one output token; one that only decodes is this engine
+//! with requests that come [prefilled](Request::prefilled).
 
+mod advance;
+mod backlog;
 mod blocks;
 mod config;
 mod engine;
+mod pace;
 mod profile;
 mod request;
 mod scheduler;
 mod slots;
 mod step;
-mod time;
 mod timing;
 
+pub use advance::Sink;
+pub use backlog::Backlog;
 pub use config::{ConfigError, EngineConfig};
 pub use engine::{Engine, Load, Totals};
+pub use pace::Pace;
+pub use plimsoll_common::units::Micros;
 pub use profile::{Profile, ProfileError};
 pub use request::{Rejected, Request, RequestFacts, RequestId};
 pub use step::{Admission, Iteration, Preemption, Step, StepStats, Token};
-pub use time::Micros;
 pub use timing::{Curve, Phases, Roofline, StepShape, Timing, TimingError};

@@ -96,7 +96,7 @@ impl Profile {
             max_model_len: self.max_model_len.min(kv_blocks.saturating_mul(block_size)),
             max_waiting: 1 << 20,
             reserve_full_prompt: true,
-            timing: self.timing,
+            timing: self.timing.clone(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::Micros;
+use plimsoll_common::units::Micros;
 
 /// A request's name, chosen by the driver; unique among the requests that the engine holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -23,13 +23,17 @@ pub struct Request {
     /// blocks of them and always computes at least one token.
     #[serde(default)]
     pub cached_tokens: u32,
+    /// Whether another engine has computed the prompt and generated the first token: the keys and values come with the
+    /// request, and this engine generates from the second token on, of at least two.
+    #[serde(default)]
+    pub prefilled: bool,
 }
 
 impl Request {
     /// A request without any prefix-cache hit.
     #[must_use]
     pub const fn new(id: RequestId, prompt_tokens: u32, output_tokens: u32) -> Self {
-        Self { id, prompt_tokens, output_tokens, cached_tokens: 0 }
+        Self { id, prompt_tokens, output_tokens, cached_tokens: 0, prefilled: false }
     }
 }
 
@@ -71,7 +75,7 @@ pub struct RequestFacts {
     pub prompt_tokens: u32,
     /// Tokens that it was to generate.
     pub output_tokens: u32,
-    /// Tokens that it generated; fewer than `output_tokens` only if it was aborted.
+    /// Tokens that it has generated, the one of another engine's prefill included; fewer than `output_tokens` only if it was aborted.
     pub emitted_tokens: u32,
     /// Prompt tokens taken from the prefix cache.
     pub cached_tokens: u32,
@@ -95,36 +99,36 @@ impl RequestFacts {
     /// Time to first token: arrival to first token.
     #[must_use]
     pub fn ttft(&self) -> Option<Micros> {
-        Some(self.first_token?.since(self.arrival))
+        Some(self.first_token?.saturating_sub(self.arrival))
     }
 
     /// Arrival to first scheduling.
     #[must_use]
     pub fn queue_time(&self) -> Option<Micros> {
-        Some(self.first_scheduled?.since(self.arrival))
+        Some(self.first_scheduled?.saturating_sub(self.arrival))
     }
 
     /// First scheduling to first token.
     #[must_use]
     pub fn prefill_time(&self) -> Option<Micros> {
-        Some(self.first_token?.since(self.first_scheduled?))
+        Some(self.first_token?.saturating_sub(self.first_scheduled?))
     }
 
     /// First token to last token.
     #[must_use]
     pub fn decode_time(&self) -> Option<Micros> {
-        Some(self.last_token?.since(self.first_token?))
+        Some(self.last_token?.saturating_sub(self.first_token?))
     }
 
     /// First scheduling to last token.
     #[must_use]
     pub fn inference_time(&self) -> Option<Micros> {
-        Some(self.last_token?.since(self.first_scheduled?))
+        Some(self.last_token?.saturating_sub(self.first_scheduled?))
     }
 
     /// Arrival to the end.
     #[must_use]
     pub fn e2e(&self) -> Micros {
-        self.ended.since(self.arrival)
+        self.ended.saturating_sub(self.arrival)
     }
 }

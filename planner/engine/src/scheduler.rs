@@ -7,12 +7,13 @@
 
 use std::collections::VecDeque;
 
+use plimsoll_common::units::Micros;
+
 use crate::{
     blocks::BlockPool,
     config::EngineConfig,
     slots::{SlotRef, Slots, State},
     step::{Admission, Preemption, StepStats},
-    time::Micros,
 };
 
 /// One sequence's part in an iteration.
@@ -59,6 +60,11 @@ impl Scheduler {
 
     pub(crate) const fn waiting(&self) -> u32 {
         self.waiting_live
+    }
+
+    /// The queue in order of service, stale references included.
+    pub(crate) fn queue(&self) -> impl Iterator<Item = SlotRef> + '_ {
+        self.waiting.iter().copied()
     }
 
     pub(crate) fn enqueue(&mut self, slot: SlotRef) {
@@ -137,7 +143,7 @@ impl Scheduler {
                 continue;
             }
             let slot = slots.get_mut(head.place);
-            let cached = slot.request.cached_tokens;
+            let cached = slot.given();
             let new_tokens = (slot.known() - cached).min(self.max_num_batched_tokens - stats.batched_tokens);
             let needed = self.blocks.blocks_for(cached + new_tokens);
             let must_fit =
@@ -153,8 +159,9 @@ impl Scheduler {
                 self.admitted.push(Admission {
                     id: slot.request.id,
                     prompt_tokens: slot.request.prompt_tokens,
-                    cached_tokens: cached,
-                    queue_time: now.since(slot.arrival),
+                    cached_tokens: slot.request.cached_tokens,
+                    prefilled: slot.request.prefilled,
+                    queue_time: now.saturating_sub(slot.arrival),
                 });
             }
             self.waiting.pop_front();
@@ -163,6 +170,27 @@ impl Scheduler {
             stats.admitted += 1;
             self.add(slots, head.place, new_tokens, stats);
         }
+    }
+
+    /// Whether the queue would stay as it is if every running sequence decoded: nobody waits, or the head finds no
+    /// place. Free blocks only get fewer before somebody finishes, so what is true now stays true until then.
+    pub(crate) fn admits_nobody(&mut self, slots: &Slots) -> bool {
+        while let Some(head) = self.waiting.front() {
+            if slots.is(*head, State::Waiting) {
+                break;
+            }
+            self.waiting.pop_front();
+        }
+        let Some(head) = self.waiting.front() else { return true };
+        let batched = self.running.len() as u32;
+        if batched >= self.max_num_batched_tokens || self.running.len() >= self.max_num_seqs {
+            return true;
+        }
+        let slot = slots.get(head.place);
+        let (known, given) = (slot.known(), slot.given());
+        let first_chunk = (known - given).min(self.max_num_batched_tokens - batched);
+        let must_fit = if self.reserve_full_prompt { known } else { given + first_chunk };
+        self.blocks.blocks_for(must_fit) > self.blocks.free()
     }
 
     fn add(&mut self, slots: &Slots, place: u32, new_tokens: u32, stats: &mut StepStats) {

@@ -1,9 +1,8 @@
 //! Where requests live while the engine holds them.
 
-use crate::{
-    request::{Request, RequestFacts, RequestId},
-    time::Micros,
-};
+use plimsoll_common::units::Micros;
+
+use crate::request::{Request, RequestFacts, RequestId};
 
 /// A place in [`Slots`], with the serial number of its tenant: a stale one is recognised, however often the place has
 /// been let since.
@@ -48,6 +47,16 @@ impl Slot {
     /// and on reaching it generates one more.
     pub(crate) const fn known(&self) -> u32 {
         self.request.prompt_tokens + self.emitted
+    }
+
+    /// Known tokens that need no computing when it is admitted: a prefix hit, or, as long as they have not been taken
+    /// away, the keys and values that another engine computed.
+    pub(crate) const fn given(&self) -> u32 {
+        if self.request.prefilled && self.preemptions == 0 {
+            self.request.prompt_tokens
+        } else {
+            self.request.cached_tokens
+        }
     }
 
     /// Known tokens that are still to be computed; at least 1 while the request lives.
@@ -95,7 +104,7 @@ impl Slots {
             state: State::Waiting,
             request,
             computed: 0,
-            emitted: 0,
+            emitted: u32::from(request.prefilled),
             blocks: 0,
             preemptions: 0,
             prefilled: 0,

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use plimsoll_common::units::Micros;
+
 use crate::{
     engine::{Load, Totals},
     request::{RequestFacts, RequestId},
-    time::Micros,
     timing::StepShape,
 };
 
@@ -67,6 +68,8 @@ pub struct Admission {
     pub prompt_tokens: u32,
     /// Prompt tokens that the prefix cache held.
     pub cached_tokens: u32,
+    /// Whether another engine had computed it.
+    pub prefilled: bool,
     /// How long it had waited.
     pub queue_time: Micros,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::Micros;
+use plimsoll_common::units::Micros;
 
 /// The longest that one iteration may take by the model: an hour. Coefficients beyond it are nonsense.
 const LONGEST: Micros = Micros(3_600_000_000);
@@ -63,7 +63,7 @@ pub struct Phases {
 }
 
 /// The form of the function from what an iteration computes to how long it takes.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Curve {
@@ -74,7 +74,7 @@ pub enum Curve {
 }
 
 /// A curve and the factor that fits it to one machine.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Timing {
     /// The form and its coefficients.
@@ -113,6 +113,12 @@ impl Timing {
     #[must_use]
     pub const fn new(curve: Curve) -> Self {
         Self { curve, factor: 1.0 }
+    }
+
+    /// The same with every duration multiplied by `by`.
+    #[must_use]
+    pub fn scaled(&self, by: f64) -> Self {
+        Self { factor: self.factor * by, ..self.clone() }
     }
 
     /// Checks that every duration will be a finite number that is not negative.

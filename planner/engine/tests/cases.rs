@@ -50,11 +50,11 @@ fn one_request_prefills_in_chunks_and_decodes() {
 
     // Ten prompt tokens against a budget of eight: 10 + 8 ms without a token, then 10 + 2 ms with the first one.
     let (first, tokens, _) = step(&mut engine, &mut now);
-    assert_eq!((first.ends_at.since(first.started_at), tokens.len()), (Micros(18_000), 0));
+    assert_eq!((first.ends_at.saturating_sub(first.started_at), tokens.len()), (Micros(18_000), 0));
     assert_eq!(first.stats.shape.prefill_tokens, 8);
     assert!((first.stats.shape.prefill_attention - 8.0 * 4.0).abs() < 1e-9);
     let (second, tokens, _) = step(&mut engine, &mut now);
-    assert_eq!((second.ends_at.since(second.started_at), tokens), (Micros(12_000), vec![1]));
+    assert_eq!((second.ends_at.saturating_sub(second.started_at), tokens), (Micros(12_000), vec![1]));
     assert!((second.stats.shape.prefill_attention - 2.0 * (8.0 + 1.0)).abs() < 1e-9);
 
     // Two more tokens, one decode each of 10 + 1 ms, over contexts of 11 and 12 tokens.
@@ -144,7 +144,7 @@ fn a_prompt_is_not_begun_that_cannot_be_finished() {
     let mut tight = EngineConfig { kv_blocks: 4, max_model_len: 16, max_num_batched_tokens: 4, ..config() };
     for (reserve, running) in [(true, 1), (false, 2)] {
         tight.reserve_full_prompt = reserve;
-        let mut engine = engine(tight);
+        let mut engine = engine(tight.clone());
         let mut now = Micros::ZERO;
         engine.submit(now, request(1, 3, 8)).unwrap();
         engine.submit(now, request(2, 14, 1)).unwrap();

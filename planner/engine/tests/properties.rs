@@ -88,7 +88,7 @@ fn apply(engine: &mut Engine, record: &mut Record, now: &mut Micros, call: &Call
                 record.aborted.push(facts);
             }
         }
-        Call::Wait { micros } => *now = now.plus(Micros(micros)),
+        Call::Wait { micros } => *now = now.saturating_add(Micros(micros)),
         Call::Start => {
             let was_empty = engine.is_empty();
             // Progress: an engine that holds a request always has something to compute.
@@ -100,7 +100,7 @@ fn apply(engine: &mut Engine, record: &mut Record, now: &mut Micros, call: &Call
 }
 
 fn finish(engine: &mut Engine, record: &mut Record, now: &mut Micros) {
-    let config = *engine.config();
+    let config = engine.config().clone();
     let Some(step) = engine.finish_iteration(*now) else { return };
     *now = (*now).max(step.ended_at);
     // Limits: no iteration exceeds the token budget or the sequence limit, and every iteration computes something.
@@ -151,7 +151,7 @@ proptest! {
     /// the same record.
     #[test]
     fn invariants_hold_and_runs_repeat(config in config(), calls in prop::collection::vec(call(), 0..400)) {
-        let (_, record) = run(config, &calls);
+        let (_, record) = run(config.clone(), &calls);
         let (_, again) = run(config, &calls);
         prop_assert_eq!(record, again);
     }

@@ -213,12 +213,23 @@ fn scope(page: &mut MetricPage, prefix: &str, what: &str, rows: &[Scoped<'_>]) {
     let help = format!("Engines of the {what} by freshness.");
     by_status(page, &format!("{prefix}_engines"), &help, &tallies);
     type Gauge = fn(&PoolGauges) -> Option<u64>;
-    let gauges: [(&str, &str, Gauge); 5] = [
+    let gauges: &[(&str, &str, Gauge)] = &[
         ("engines_ready", "Live engines whose page was read", |g| Some(g.engines_ready)),
         ("replicas", "Replicas", |g| Some(g.replicas)),
         ("gpus", "GPUs, where they are declared,", |g| g.gpus),
         ("running_requests", "Requests in the running batches of live engines", |g| g.running_requests),
         ("waiting_requests", "Requests waiting in live engines", |g| g.waiting_requests),
+        ("waiting_for_capacity_requests", "Waiting requests for which there is no room", |g| {
+            g.waiting_for_capacity_requests
+        }),
+        ("waiting_deferred_requests", "Waiting requests that wait for something else than room", |g| {
+            g.waiting_deferred_requests
+        }),
+        ("paused_requests", "Requests that keep their place in paused engines", |g| g.paused_requests),
+        ("frontend_inflight_requests", "Requests within live front-ends", |g| g.frontend_inflight_requests),
+        ("frontend_queued_requests", "Requests without a first token in live front-ends", |g| {
+            g.frontend_queued_requests
+        }),
     ];
     for (name, help, value) in gauges {
         let (name, help) = (format!("{prefix}_{name}"), format!("{help} of the {what}."));
@@ -233,6 +244,20 @@ fn scope(page: &mut MetricPage, prefix: &str, what: &str, rows: &[Scoped<'_>]) {
     for row in rows {
         kv.maybe(&row.with(&[("stat", "mean")]), row.gauges.kv_cache_utilization_ratio_mean);
         kv.maybe(&row.with(&[("stat", "max")]), row.gauges.kv_cache_utilization_ratio_max);
+    }
+    type Highest = fn(&PoolGauges) -> Option<f64>;
+    let highest: [(&str, &str, Highest); 2] = [
+        ("kv_offload_utilization_ratio", "Highest utilization of the tier below the KV cache", |g| {
+            g.kv_offload_utilization_ratio_max
+        }),
+        ("signal_age_seconds", "Oldest signal of engines whose gauges only move when a request ends", |g| {
+            g.signal_age_seconds_max
+        }),
+    ];
+    for (name, help, value) in highest {
+        let (name, help) = (format!("{prefix}_{name}"), format!("{help}, of the {what}."));
+        let mut family = page.family(&name, MetricType::Gauge, &help);
+        rows.iter().for_each(|row| family.maybe(&row.labels, value(row.gauges)));
     }
     for counter in Counter::ALL {
         let name = format!("{prefix}_{}_total", counter.as_str());

@@ -252,6 +252,7 @@ pub(crate) fn inventory(generation: u32) -> Message {
             replica: None,
             gpus: vec![uuid],
             kv_capacity_tokens: Some(100_000),
+            follower: false,
         }],
         layouts: vec![vec![0.01, 0.1, 1.0]],
         ..Inventory::default()

@@ -21,13 +21,28 @@ pub struct Args {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
 
-    /// Once the port is bound, write {"http":"ADDR:PORT"} here, atomically
+    /// Once the port is bound, write {"http":"ADDR:PORT"} here, atomically; with --admin also "admin"
     #[arg(long, value_name = "PATH")]
     pub address_file: Option<PathBuf>,
 
     /// Which engine's metrics page and manners to show
     #[arg(long, value_enum, default_value_t = Kind::Vllm)]
-    pub kind: Kind,
+    pub engine: Kind,
+
+    /// The engine's version, which decides the names on its page; 0.32.0, 0.5.23 or 1.3.0 if not given. TensorRT-LLM
+    /// also as 1.2-dynamo, which is how Dynamo spelt its names
+    #[arg(long, value_name = "VERSION")]
+    pub engine_version: Option<String>,
+
+    /// Where states and faults can be switched at run time, a port of its own on loopback; GET / there tells how
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub admin: Option<SocketAddr>,
+
+    /// Do this so many seconds after the start; repeat for several: freeze, thaw, sleep, sleep:2, wake, gone, back,
+    /// restart (at once), restart:SECONDS (down for so long), slow:SECONDS, torn:cut, torn:short, torn:mixed, locked,
+    /// heal (neither slow nor torn nor locked). Example: --at 30=freeze --at 45=thaw
+    #[arg(long = "at", value_name = "SECONDS=WHAT")]
+    pub script: Vec<String>,
 
     /// Served model name; the profile's model if not given
     #[arg(long, value_name = "NAME")]
@@ -42,23 +57,23 @@ pub struct Args {
     pub max_num_batched_tokens: Option<u32>,
 
     /// Sequences that may run at once; 256 if not given
-    #[arg(long, value_name = "N")]
+    #[arg(long, visible_alias = "max-running-requests", value_name = "N")]
     pub max_num_seqs: Option<u32>,
 
     /// Requests that may wait; more are answered with 503. No limit of note if not given
     #[arg(long, value_name = "N")]
     pub max_num_queued_reqs: Option<u32>,
 
-    /// KV blocks; the profile's KV tokens by the block size if not given. One of them is the engine's own
+    /// KV blocks; the profile's KV tokens by the block size if not given. In vLLM one of them is the engine's own
     #[arg(long, value_name = "N")]
     pub num_gpu_blocks: Option<u32>,
 
     /// Tokens in a KV block
-    #[arg(long, value_name = "TOKENS", default_value_t = 16)]
+    #[arg(long, visible_alias = "page-size", value_name = "TOKENS", default_value_t = 16)]
     pub block_size: u32,
 
     /// Longest request, prompt and output; the profile's, or what the KV cache holds, if not given
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, visible_alias = "context-length", value_name = "TOKENS")]
     pub max_model_len: Option<u32>,
 
     /// Forget prompts: no prefix-cache hits
@@ -86,7 +101,12 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
     pub startup_delay: f64,
 
-    /// On SIGTERM, answer new requests with 503 and finish those in flight; by default they are cut off
+    /// Then answer /health and /ready with 503 for so long; vLLM has no such time and ignores it
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
+    pub warmup: f64,
+
+    /// On SIGTERM, answer new requests with 503 and finish those in flight; by default they are cut off, but SGLang
+    /// always drains
     #[arg(long)]
     pub drain: bool,
 
@@ -97,6 +117,39 @@ pub struct Args {
     /// Other histogram bounds, as vLLM takes them: {"time_to_first_token":[...],"inter_token_latency":[...],"request_latency":[...]}
     #[arg(long, value_name = "JSON")]
     pub custom_histogram_buckets: Option<String>,
+
+    /// Other bounds of TTFT, seconds, as SGLang takes them
+    #[arg(long, value_name = "SECONDS", num_args = 1.., conflicts_with = "custom_histogram_buckets")]
+    pub bucket_time_to_first_token: Vec<f64>,
+
+    /// Other bounds of ITL and of the time per output token, seconds, as SGLang takes them
+    #[arg(long, value_name = "SECONDS", num_args = 1.., conflicts_with = "custom_histogram_buckets")]
+    pub bucket_inter_token_latency: Vec<f64>,
+
+    /// Other bounds of e2e latency, seconds, as SGLang takes them
+    #[arg(long, value_name = "SECONDS", num_args = 1.., conflicts_with = "custom_histogram_buckets")]
+    pub bucket_e2e_request_latency: Vec<f64>,
+
+    /// Ask for this bearer token wherever the real engine does: vLLM under /v1, SGLang and TensorRT-LLM everywhere but
+    /// at health and metrics. The fault "locked" makes it everywhere
+    #[arg(long, value_name = "TOKEN")]
+    pub api_key: Option<String>,
+
+    /// TensorRT-LLM: measure requests and serve /prometheus/metrics, which is 404 without
+    #[arg(long)]
+    pub return_perf_metrics: bool,
+
+    /// TensorRT-LLM: keep statistics of iterations, for the JSON at /metrics and for the gauges of the page
+    #[arg(long)]
+    pub enable_iter_perf_stats: bool,
+
+    /// TensorRT-LLM: iterations kept for who reads them; older ones are dropped
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub iter_stats_max_iterations: usize,
+
+    /// TensorRT-LLM up to 1.2: requests kept for /perf_metrics
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub perf_metrics_max_requests: usize,
 
     /// Append one JSON line for each request that ends: exactly the values that the histograms took in
     #[arg(long, value_name = "PATH")]
@@ -129,4 +182,8 @@ pub struct Args {
 pub enum Kind {
     /// vLLM 0.32
     Vllm,
+    /// SGLang 0.5.23
+    Sglang,
+    /// TensorRT-LLM 1.3 (trtllm-serve); written from its source, never compared with a running one
+    Trtllm,
 }

@@ -4,7 +4,6 @@
 //! microseconds, whatever the runtime's tasks are doing, and a metrics page being written does not lengthen it.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -22,10 +21,14 @@ use crate::{
     config::Config,
     exact::ExactSamples,
     job::{FinishReason, Job, Progress, Refusal, Ticket},
+    live::{self, Live, Requests},
     prefix::PrefixCache,
     request_log::{Ended, RequestLog},
     state::EngineState,
 };
+
+/// How often a frozen driver looks whether it may go on.
+const FROZEN_LOOK: Duration = Duration::from_millis(5);
 
 /// Requests that may be on their way to the driver; one more is answered with 503.
 const COMMANDS: usize = 4_096;
@@ -41,12 +44,35 @@ pub(crate) struct Shared {
     /// When the iteration under way began, µs, plus one; zero if there is none.
     busy_since: AtomicU64,
     stop: AtomicBool,
+    frozen: AtomicBool,
+    /// Whether the loop stands still, which it does soon after it was frozen.
+    held: AtomicBool,
+    /// When the latest token came out, µs, plus one; zero if none has.
+    last_token: AtomicU64,
 }
 
 impl Shared {
-    /// The engine as it is now, whole.
+    /// When the latest token came out, whoever it was for.
+    pub(crate) fn last_token(&self) -> Option<Micros> {
+        self.last_token.load(Ordering::Acquire).checked_sub(1).map(Micros)
+    }
+
+    /// The engine as it is now, whole; as it was when it froze if it is frozen.
     pub(crate) fn snapshot(&self) -> EngineState {
-        lock(&self.state).clone()
+        let mut state = lock(&self.state);
+        if !self.is_frozen() && state.load.running == 0 && state.load.waiting == 0 {
+            state.idle(self.clock.now());
+        }
+        state.clone()
+    }
+
+    /// Reads what is taken away by reading.
+    pub(crate) fn drain<T>(&self, take: impl FnOnce(&mut EngineState) -> T) -> T {
+        take(&mut lock(&self.state))
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::Acquire)
     }
 
     pub(crate) fn exact(&self) -> MutexGuard<'_, ExactSamples> {
@@ -54,17 +80,26 @@ impl Shared {
     }
 
     /// Takes a step into what the page and the exact summary show, in one go.
-    fn record(&self, step: &Step<'_>, live: &BTreeMap<RequestId, Live>) {
+    fn record(&self, step: &Step<'_>, live: &mut Requests) {
         let mut state = lock(&self.state);
-        state.record_step(step);
+        state.record_step(step, live);
         for facts in step.finished {
-            if let Some(live) = live.get(&facts.id) {
-                state.record_finished(facts, live.max_tokens, live.reason);
+            if let Some(live) = live.get_mut(&facts.id) {
+                state.record_finished(facts, live);
             }
         }
+        if step.load.running == 0 && step.load.waiting == 0 {
+            state.idle(step.ended_at);
+        }
         drop(state);
+        if !step.tokens.is_empty() {
+            self.last_token.store(step.ended_at.0 + 1, Ordering::Release);
+        }
         let mut exact = lock(&self.exact);
         for token in step.tokens {
+            if live.get(&token.id).is_some_and(|live| live.probe) {
+                continue;
+            }
             let samples = if token.is_first() { &mut exact.ttft } else { &mut exact.itl };
             samples.push(step.ended_at, token.latency);
         }
@@ -73,8 +108,8 @@ impl Shared {
     /// Time spent in iterations up to `now`.
     pub(crate) fn busy(&self, now: Micros) -> Micros {
         let since = self.busy_since.load(Ordering::Acquire);
-        let under_way = if since == 0 { Micros::ZERO } else { now.since(Micros(since - 1)) };
-        Micros(self.busy.load(Ordering::Acquire)).plus(under_way)
+        let under_way = if since == 0 { Micros::ZERO } else { now.saturating_sub(Micros(since - 1)) };
+        Micros(self.busy.load(Ordering::Acquire)).saturating_add(under_way)
     }
 }
 
@@ -85,6 +120,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 enum Command {
     Submit(Job, oneshot::Sender<Result<Ticket, Refusal>>),
+    /// Drops all requests and starts none until the level is 0 again.
+    Sleep(u8),
     /// Nothing to do but look at the stop flag.
     Wake,
 }
@@ -107,6 +144,32 @@ impl DriverHandle {
         answer.await.map_err(|_| Refusal::Stopped)?
     }
 
+    /// Stops the engine's loop where it is; it stands still when this returns. What is on its way to it waits.
+    pub(crate) async fn freeze(&self) {
+        self.shared.frozen.store(true, Ordering::Release);
+        let _ = self.commands.try_send(Command::Wake);
+        while self.shared.is_frozen() && !self.shared.held.load(Ordering::Acquire) && !self.has_ended() {
+            tokio::time::sleep(FROZEN_LOOK).await;
+        }
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.shared.frozen.store(false, Ordering::Release);
+    }
+
+    fn has_ended(&self) -> bool {
+        self.shared.stop.load(Ordering::Acquire)
+    }
+
+    /// Puts the engine to sleep, or wakes it with level 0. A frozen engine hears of it when it thaws.
+    pub(crate) fn sleep(&self, level: u8) -> Result<(), Refusal> {
+        self.commands.try_send(Command::Sleep(level)).map_err(|error| match error {
+            TrySendError::Full(_) => Refusal::Busy,
+            TrySendError::Disconnected(_) => Refusal::Stopped,
+        })
+    }
+
     /// Stops the engine: what it holds is aborted.
     pub(crate) fn stop(&self) {
         self.shared.stop.store(true, Ordering::Release);
@@ -127,14 +190,18 @@ pub(crate) fn spawn(config: &Config, clock: Clock) -> anyhow::Result<(DriverHand
         busy: AtomicU64::new(0),
         busy_since: AtomicU64::new(0),
         stop: AtomicBool::new(false),
+        frozen: AtomicBool::new(false),
+        held: AtomicBool::new(false),
+        last_token: AtomicU64::new(0),
     });
     let (sender, commands) = sync_channel(COMMANDS);
     let driver = Driver {
-        engine: Engine::new(config.engine)?,
+        engine: Engine::new(config.engine.clone())?,
         shared: Arc::clone(&shared),
         commands,
         model: config.model.clone(),
-        live: BTreeMap::new(),
+        live: Requests::new(),
+        asleep: false,
         prefix: PrefixCache::new(config.engine.kv_blocks),
         log: config.request_log.as_deref().map(RequestLog::open).transpose()?,
         next_id: 0,
@@ -144,23 +211,13 @@ pub(crate) fn spawn(config: &Config, clock: Clock) -> anyhow::Result<(DriverHand
     Ok((DriverHandle { commands: sender, shared }, thread))
 }
 
-/// A request that the engine holds, and what it does not know of it.
-#[derive(Debug)]
-struct Live {
-    name: String,
-    progress: watch::Sender<Progress>,
-    max_tokens: u32,
-    reason: FinishReason,
-    /// Kept only for the request log.
-    itl: Vec<Micros>,
-}
-
 struct Driver {
     engine: Engine,
     shared: Arc<Shared>,
     commands: Receiver<Command>,
     model: String,
-    live: BTreeMap<RequestId, Live>,
+    live: Requests,
+    asleep: bool,
     prefix: PrefixCache,
     log: Option<RequestLog>,
     next_id: u64,
@@ -171,15 +228,13 @@ struct Driver {
 impl Driver {
     fn run(mut self) {
         while self.turn() {}
-        let left: Vec<RequestId> = self.live.keys().copied().collect();
-        for id in left {
-            self.abort(id);
-        }
+        self.abort_all();
         self.publish_load();
     }
 
     /// One iteration, or one wait for work; false when it is time to stop.
     fn turn(&mut self) -> bool {
+        self.hold_while_frozen();
         while let Ok(command) = self.commands.try_recv() {
             self.handle(command);
         }
@@ -188,7 +243,8 @@ impl Driver {
             return false;
         }
         self.sweep_disconnected();
-        let Some(iteration) = self.engine.start_iteration(self.shared.clock.now()) else {
+        let now = self.shared.clock.now();
+        let Some(iteration) = (if self.asleep { None } else { self.engine.start_iteration(now) }) else {
             let Ok(command) = self.commands.recv() else { return false };
             self.handle(command);
             return !self.stopping();
@@ -202,6 +258,15 @@ impl Driver {
         complete
     }
 
+    /// As under SIGSTOP: nothing is taken, computed or published.
+    fn hold_while_frozen(&self) {
+        while self.shared.is_frozen() && !self.stopping() {
+            self.shared.held.store(true, Ordering::Release);
+            thread::park_timeout(FROZEN_LOOK);
+        }
+        self.shared.held.store(false, Ordering::Release);
+    }
+
     fn stopping(&self) -> bool {
         self.shared.stop.load(Ordering::Acquire)
     }
@@ -209,7 +274,8 @@ impl Driver {
     /// Takes requests until the time has come; false when it is time to stop.
     fn wait_until(&mut self, deadline: Micros) -> bool {
         while !self.stopping() {
-            let left = deadline.since(self.shared.clock.now());
+            self.hold_while_frozen();
+            let left = deadline.saturating_sub(self.shared.clock.now());
             if left == Micros::ZERO {
                 return true;
             }
@@ -223,9 +289,31 @@ impl Driver {
     }
 
     fn handle(&mut self, command: Command) {
-        let Command::Submit(job, reply) = command else { return };
-        // A client that is gone already drops the ticket with the answer, which aborts the request.
-        let _ = reply.send(self.submit(job));
+        match command {
+            // A client that is gone already drops the ticket with the answer, which aborts the request.
+            Command::Submit(job, reply) => {
+                let _ = reply.send(self.submit(job));
+            }
+            Command::Sleep(level) => self.fall_asleep(level),
+            Command::Wake => {}
+        }
+    }
+
+    fn fall_asleep(&mut self, level: u8) {
+        self.asleep = level > 0;
+        if self.asleep {
+            self.abort_all();
+            self.prefix = PrefixCache::new(self.engine.config().kv_blocks);
+        }
+        lock(&self.shared.state).sleep = level;
+        self.publish_load();
+    }
+
+    fn abort_all(&mut self) {
+        let left: Vec<RequestId> = self.live.keys().copied().collect();
+        for id in left {
+            self.abort(id);
+        }
     }
 
     fn submit(&mut self, job: Job) -> Result<Ticket, Refusal> {
@@ -237,6 +325,7 @@ impl Driver {
             prompt_tokens: job.prompt_tokens,
             output_tokens: job.output_tokens,
             cached_tokens: hits.saturating_mul(self.engine.config().block_size),
+            prefilled: false,
         };
         if let Err(rejected) = self.engine.submit(self.shared.clock.now(), request) {
             if matches!(rejected, Rejected::QueueFull { .. }) {
@@ -245,10 +334,9 @@ impl Driver {
             return Err(rejected.into());
         }
         let (sender, progress) = watch::channel(Progress::default());
-        let reason = job.ends_by();
-        let live =
-            Live { name: job.name, progress: sender, max_tokens: job.max_tokens, reason, itl: Vec::new() };
-        self.live.insert(id, live);
+        self.live.insert(id, Live::new(job, sender));
+        let forgotten = self.prefix.take_forgotten() * u64::from(self.engine.config().block_size);
+        lock(&self.shared.state).record_submitted(forgotten, self.prefix.blocks());
         self.publish_load();
         Ok(Ticket { progress })
     }
@@ -257,6 +345,12 @@ impl Driver {
         let mut state = lock(&self.shared.state);
         state.load = self.engine.load();
         state.totals = *self.engine.totals();
+        let now = self.shared.clock.now();
+        if self.engine.is_empty() {
+            state.idle(now);
+        } else {
+            state.busy(now);
+        }
     }
 
     /// Applies the iteration: first to what the page shows, then to the log, last to the clients, so that nobody who
@@ -265,15 +359,9 @@ impl Driver {
         let Self { engine, shared, live, log, model, ended, .. } = self;
         let Some(step) = engine.finish_iteration(shared.clock.now()) else { return };
         shared.busy_since.store(0, Ordering::Release);
-        shared.busy.fetch_add(step.ended_at.since(step.started_at).0, Ordering::AcqRel);
+        shared.busy.fetch_add(step.ended_at.saturating_sub(step.started_at).0, Ordering::AcqRel);
+        live::advance(live, &step, log.is_some());
         shared.record(&step, live);
-        if log.is_some() {
-            for token in step.tokens.iter().filter(|token| !token.is_first()) {
-                if let Some(live) = live.get_mut(&token.id) {
-                    live.itl.push(token.latency);
-                }
-            }
-        }
         for facts in step.finished {
             if let Some(live) = live.remove(&facts.id) {
                 write_log(log, shared, model, &live, facts, live.reason);
@@ -311,6 +399,7 @@ impl Driver {
     fn abort(&mut self, id: RequestId) {
         let facts = self.engine.abort(self.shared.clock.now(), id);
         if let (Some(live), Some(facts)) = (self.live.remove(&id), facts) {
+            lock(&self.shared.state).record_aborted(&live);
             write_log(&mut self.log, &self.shared, &self.model, &live, &facts, FinishReason::Abort);
         }
     }
@@ -324,7 +413,7 @@ fn write_log(
     facts: &RequestFacts,
     reason: FinishReason,
 ) {
-    if let Some(log) = log {
+    if let (Some(log), false) = (log, live.probe) {
         let ended = Ended { name: &live.name, facts, max_tokens: live.max_tokens, itl: &live.itl, reason };
         log.write(&shared.clock, model, &ended);
     }

@@ -124,7 +124,11 @@ impl ExactSamples {
     pub(crate) fn windows(&self, now: Micros) -> Windows {
         let window = |span: Micros| {
             // A window is (now - span, now]; everything is everything.
-            let from = if span == Micros::MAX { Micros::ZERO } else { now.since(span).plus(Micros(1)) };
+            let from = if span == Micros::MAX {
+                Micros::ZERO
+            } else {
+                now.saturating_sub(span).saturating_add(Micros(1))
+            };
             Window { ttft: self.ttft.summary(from), itl: self.itl.summary(from) }
         };
         Windows {

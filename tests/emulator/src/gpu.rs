@@ -37,8 +37,8 @@ fn utilization(readings: &VecDeque<(Micros, Micros)>) -> u64 {
     let (Some((then, busy_then)), Some((now, busy_now))) = (readings.front(), readings.back()) else {
         return 0;
     };
-    let elapsed = now.since(*then).0;
-    let busy = busy_now.since(*busy_then).0;
+    let elapsed = now.saturating_sub(*then).0;
+    let busy = busy_now.saturating_sub(*busy_then).0;
     (busy * 100 + elapsed / 2).checked_div(elapsed).unwrap_or(0).min(100)
 }
 

@@ -40,6 +40,29 @@ impl Histogram {
         self.sum = self.sum.saturating_add(sample);
     }
 
+    /// `count` samples of which only the sum is known: all of them go where their mean belongs.
+    pub(crate) fn observe_spread(&mut self, sum: u64, count: u64) {
+        let Some(mean) = sum.checked_div(count) else { return };
+        let value = mean as f64 / self.per_unit;
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
+        self.counts[bucket] += count;
+        self.count += count;
+        self.sum = self.sum.saturating_add(sum);
+    }
+
+    /// Both together; of the same bounds.
+    pub(crate) fn merged(&self, other: &Self) -> Self {
+        let counts = self.counts.iter().zip(&other.counts).map(|(one, two)| one + two).collect();
+        let sum = self.sum.saturating_add(other.sum);
+        Self {
+            bounds: self.bounds.clone(),
+            counts,
+            count: self.count + other.count,
+            sum,
+            per_unit: self.per_unit,
+        }
+    }
+
     /// Upper bounds with the number of samples at or below each, then infinity with all of them.
     pub(crate) fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
         let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);

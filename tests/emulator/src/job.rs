@@ -15,6 +15,10 @@ pub(crate) struct Job {
     pub(crate) max_tokens: u32,
     /// What the emulated model will say.
     pub(crate) output_tokens: u32,
+    /// Whether the client reads tokens as they come.
+    pub(crate) streaming: bool,
+    /// A health probe, which no client sent.
+    pub(crate) probe: bool,
 }
 
 impl Job {

@@ -12,14 +12,18 @@
 pub mod args;
 pub mod config;
 pub mod exact;
+pub mod script;
 pub mod serve;
+pub mod version;
 
 mod api;
 mod clock;
 mod driver;
+mod faults;
 mod gpu;
 mod histogram;
 mod job;
+mod live;
 mod page;
 mod prefix;
 mod request_log;

@@ -14,11 +14,18 @@ pub(crate) struct PrefixCache {
     last_use: BTreeMap<u64, u64>,
     by_use: BTreeMap<u64, u64>,
     uses: u64,
+    forgotten: u64,
 }
 
 impl PrefixCache {
     pub(crate) fn new(capacity: u32) -> Self {
-        Self { capacity: capacity as usize, last_use: BTreeMap::new(), by_use: BTreeMap::new(), uses: 0 }
+        Self {
+            capacity: capacity as usize,
+            last_use: BTreeMap::new(),
+            by_use: BTreeMap::new(),
+            uses: 0,
+            forgotten: 0,
+        }
     }
 
     /// How many leading blocks of this chain are cached; all of it is from now on.
@@ -31,8 +38,19 @@ impl PrefixCache {
         while self.last_use.len() > self.capacity {
             let Some((_, oldest)) = self.by_use.pop_first() else { break };
             self.last_use.remove(&oldest);
+            self.forgotten += 1;
         }
         hits as u32
+    }
+
+    /// Blocks forgotten since the last call.
+    pub(crate) const fn take_forgotten(&mut self) -> u64 {
+        std::mem::replace(&mut self.forgotten, 0)
+    }
+
+    /// Blocks remembered.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.last_use.len() as u64
     }
 
     fn touch(&mut self, hash: u64) {

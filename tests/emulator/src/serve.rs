@@ -1,69 +1,73 @@
 //! From a configuration to a served port, and back.
 
-use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
-use axum::serve::ListenerExt as _;
+use serde_json::json;
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     task::JoinHandle,
 };
-use tokio_util::sync::CancellationToken;
 
-use crate::{
-    api::{self, Api},
-    clock::Clock,
-    config::Config,
-    driver::{self, DriverHandle},
-    gpu,
-};
+use crate::{config::Config, gpu, script::Script};
 
-/// How long connections may take to close once everything in flight has been answered.
-const CLOSING: Duration = Duration::from_secs(2);
+mod admin;
+mod connection;
+mod incarnation;
+mod supervisor;
+
+use incarnation::Port;
+use supervisor::{Control, Supervisor};
 
 /// A running emulator.
 #[derive(Debug)]
 pub struct Emulator {
     address: SocketAddr,
-    api: Api,
-    driver: DriverHandle,
-    thread: thread::JoinHandle<()>,
-    server: JoinHandle<io::Result<()>>,
-    activity: JoinHandle<()>,
-    closing: CancellationToken,
+    admin: Option<SocketAddr>,
+    control: Control,
+    supervisor: JoinHandle<anyhow::Result<()>>,
+    /// The admin port and the script: what ends with the emulator.
+    others: Vec<JoinHandle<()>>,
 }
 
 impl Emulator {
     /// Binds the port and serves. Waits for no start-up delay: [`run`] does.
     ///
     /// # Errors
-    /// If the port, the request log or the address file cannot be had.
+    /// If a port, the request log or the address file cannot be had.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        let config = Arc::new(config);
-        let clock = Clock::start();
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .with_context(|| format!("cannot listen on {}", config.listen))?;
-        let address = listener.local_addr()?;
-        let (driver, thread) = driver::spawn(&config, clock)?;
-        let api = Api::new(Arc::clone(&config), driver.clone());
-        let closing = CancellationToken::new();
-        let listener = listener.tap_io(|stream| {
-            // Tokens are small and each must go out at once.
-            let _ = stream.set_nodelay(true);
-        });
-        let server = axum::serve(listener, api::router(api.clone()))
-            .with_graceful_shutdown(closing.clone().cancelled_owned())
-            .into_future();
-        let server = tokio::spawn(server);
-        let activity = tokio::spawn(gpu::write_activity(Arc::clone(&config), Arc::clone(&driver.shared)));
-        if let Some(path) = &config.address_file {
-            let text = format!("{{\"http\":\"{address}\"}}\n");
-            gpu::replace(path, &text).await.with_context(|| format!("cannot write {}", path.display()))?;
+        let (address_file, script) = (config.address_file.clone(), config.script.clone());
+        let admin = match config.admin {
+            Some(wanted) => {
+                Some(TcpListener::bind(wanted).await.with_context(|| format!("cannot listen on {wanted}"))?)
+            }
+            None => None,
+        };
+        let port = Port::take(config.listen)?;
+        let address = port.address();
+        tracing::info!(%address, model = config.model, engine = ?config.kind, "serving");
+        let (supervisor, control) = Supervisor::start(config, port)?;
+        let supervisor = tokio::spawn(supervisor.run());
+        let mut others = vec![tokio::spawn(play(script, control.clone()))];
+        let mut addresses = json!({ "http": address.to_string() });
+        let mut admin_address = None;
+        if let Some(listener) = admin {
+            let address = listener.local_addr()?;
+            addresses["admin"] = json!(address.to_string());
+            admin_address = Some(address);
+            let router = admin::router(control.clone());
+            others.push(tokio::spawn(async move {
+                if let Err(error) = axum::serve(listener, router).await {
+                    tracing::warn!(%error, "the admin port ended");
+                }
+            }));
         }
-        tracing::info!(%address, model = config.model, kind = ?config.kind, "serving");
-        Ok(Self { address, api, driver, thread, server, activity, closing })
+        if let Some(path) = address_file {
+            let written = gpu::replace(&path, &format!("{addresses}\n")).await;
+            written.with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(Self { address, admin: admin_address, control, supervisor, others })
     }
 
     /// Where it listens.
@@ -72,34 +76,49 @@ impl Emulator {
         self.address
     }
 
+    /// Where states and faults are switched, if anywhere.
+    #[must_use]
+    pub const fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
     /// Refuses new requests from now on with 503, lets those in flight finish, and stops.
     ///
     /// Those that last longer than `at_most` are cut off.
     pub async fn drain(self, at_most: Duration) {
-        self.api.start_draining();
-        tracing::info!(in_flight = self.api.in_flight(), "draining");
-        if tokio::time::timeout(at_most, self.api.idle()).await.is_err() {
-            tracing::warn!(in_flight = self.api.in_flight(), "the drain took too long: cutting off the rest");
-        }
-        self.closing.cancel();
-        let mut emulator = self;
-        let _ = tokio::time::timeout(CLOSING, &mut emulator.server).await;
-        emulator.stop().await;
+        self.control.drain(at_most).await;
+        self.end().await;
     }
 
-    /// Stops at once: what is in flight is cut off.
+    /// Stops at once: what is in flight is cut off, and every connection is reset.
     pub async fn stop(self) {
-        self.server.abort();
-        self.activity.abort();
-        self.driver.stop();
-        let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        self.control.stop().await;
+        self.end().await;
+    }
+
+    async fn end(self) {
+        for task in self.others {
+            task.abort();
+        }
+        let _ = self.supervisor.await;
+    }
+}
+
+/// Does what the script says, when it says so.
+async fn play(script: Script, control: Control) {
+    let started = tokio::time::Instant::now();
+    for (at, action) in script.into_steps() {
+        tokio::time::sleep_until(started + at).await;
+        if let Err(reason) = control.act(action).await {
+            tracing::warn!(reason, "a step of the script was not done");
+        }
     }
 }
 
 /// Runs an emulator until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// What [`Emulator::start`] meets, and a server that ends by itself.
+/// What [`Emulator::start`] meets, and an engine that cannot be started again.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let drain = config.drain;
@@ -114,7 +133,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut emulator = Emulator::start(config).await?;
     tokio::select! {
         () = signals.next() => {}
-        ended = &mut emulator.server => anyhow::bail!("the server ended by itself: {ended:?}"),
+        ended = &mut emulator.supervisor => return ended.context("the supervisor panicked")?,
     }
     match drain {
         None => emulator.stop().await,

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::Command};
 
+use anyhow::ensure;
 use serde_json::Value;
 
 use super::START;
@@ -63,6 +64,7 @@ impl EmulatorSpec {
             "--speed",
             &self.speed.to_string(),
         ]);
+        command.args(["--admin", "127.0.0.1:0"]);
         if let Some(listen) = self.listen {
             command.args(["--listen", &listen.to_string()]);
         }
@@ -87,9 +89,11 @@ impl EmulatorSpec {
     pub async fn start(&self, world: &World, http: &Http) -> anyhow::Result<Emulator> {
         let mut process = world.start(&self.name, self.command(world))?;
         let address = process.address("http", START).await?;
-        wait::until(&format!("healthy {}", self.name), START, async || {
+        let admin = process.address("admin", START).await?;
+        // Not its health: SGLang's generates a token, which its page then counts.
+        wait::until(&format!("answers of {}", self.name), START, async || {
             process.check()?;
-            Ok(match http.get(address, "/health").await {
+            Ok(match http.get(address, "/emulator/exact").await {
                 Ok(answer) if answer.status.is_success() => Ok(()),
                 Ok(answer) => Err(format!("status {}", answer.status)),
                 Err(error) => Err(format!("{error:#}")),
@@ -97,7 +101,7 @@ impl EmulatorSpec {
         })
         .await?;
         let request_log = self.request_log(world);
-        Ok(Emulator { process, address, model: self.model.clone(), request_log, http: http.clone() })
+        Ok(Emulator { process, address, admin, model: self.model.clone(), request_log, http: http.clone() })
     }
 }
 
@@ -108,6 +112,8 @@ pub struct Emulator {
     pub process: Process,
     /// Where it serves.
     pub address: SocketAddr,
+    /// Where states and faults are switched.
+    pub admin: SocketAddr,
     /// The model it serves.
     pub model: String,
     /// Its exact record.
@@ -128,6 +134,17 @@ impl Emulator {
     /// When there is none.
     pub async fn complete(&self, prompt: Prompt) -> anyhow::Result<Answer> {
         openai::complete(&self.http, self.address, &self.model, prompt).await
+    }
+
+    /// Switches a state or a fault: `freeze`, `thaw`, `sleep`, `wake`, `restart:2`, `gone`, `back`, `slow:0.5`,
+    /// `torn:mixed`, `locked`, `heal`; see `plimsoll-emulator --help`.
+    ///
+    /// # Errors
+    /// When it can't be done.
+    pub async fn order(&self, what: &str) -> anyhow::Result<()> {
+        let answer = self.http.post(self.admin, "/do", what.to_owned()).await?;
+        ensure!(answer.status().is_success(), "{what}: status {}", answer.status());
+        Ok(())
     }
 
     /// What the engine itself says of its latencies.

@@ -242,7 +242,6 @@ async fn one_domain(
 }
 
 #[tokio::test]
-#[ignore = "on a busy machine a first slow call puts a fact off for ever (governor), and domains stay unknown"]
 async fn nvlink_that_ends_within_the_node_is_a_domain_of_the_node() {
     // The cluster UUID of the first is nil; the second has one, though no NVLink leaves the node.
     let (nil, cluster) = tokio::join!(
@@ -253,7 +252,6 @@ async fn nvlink_that_ends_within_the_node_is_a_domain_of_the_node() {
 }
 
 #[tokio::test]
-#[ignore = "on a busy machine a first slow call puts a fact off for ever (governor), and domains stay unknown"]
 async fn racks_with_the_same_clique_are_different_domains() {
     let uuids = ["0c9d5b1e-7a34-4f6d-8b20-1e5fa2c37d01", "0c9d5b1e-7a34-4f6d-8b20-1e5fa2c37d02"];
     let racks = uuids.map(|uuid| format!("fabric completed {uuid} 32766"));

@@ -9,17 +9,22 @@ pub(super) struct Estimate {
     mean_s: f64,
     deviation_s: f64,
     samples: u32,
+    /// The last ones, in no order.
+    recent: [Duration; Self::RECENT],
+    typical: Duration,
 }
 
 impl Estimate {
     /// What a question is taken to cost before it was ever asked.
     pub(super) const UNKNOWN: Duration = Duration::from_micros(100);
 
+    const RECENT: usize = 5;
     const MEAN_WEIGHT: f64 = 1.0 / 8.0;
     const DEVIATION_WEIGHT: f64 = 1.0 / 4.0;
 
     /// Learns from one more.
     pub(super) fn add(&mut self, took: Duration) {
+        self.recent[self.samples as usize % Self::RECENT] = took;
         let took = took.as_secs_f64();
         if self.samples == 0 {
             self.mean_s = took;
@@ -30,11 +35,21 @@ impl Estimate {
             self.deviation_s += (error.abs() - self.deviation_s) * Self::DEVIATION_WEIGHT;
         }
         self.samples = self.samples.saturating_add(1);
+        let count = Self::RECENT.min(self.samples as usize);
+        let mut recent = self.recent;
+        recent[..count].sort_unstable();
+        self.typical = recent[(count - 1) / 2];
     }
 
     /// How often it was asked.
     pub(super) const fn samples(&self) -> u32 {
         self.samples
+    }
+
+    /// What it takes usually: the median of the last five times, the lower one of an even number. A machine that was busy
+    /// for a moment does not change it.
+    pub(super) const fn typical(&self) -> Duration {
+        self.typical
     }
 
     /// What it takes on average.
@@ -61,10 +76,20 @@ mod tests {
         assert!(estimate.upper() < Duration::from_micros(11));
         estimate.add(Duration::from_millis(20));
         assert!(estimate.mean() < Duration::from_millis(3));
+        assert_eq!(estimate.typical(), Duration::from_micros(10));
         for _ in 0..100 {
             estimate.add(Duration::from_millis(1));
         }
         let mean = estimate.mean().as_secs_f64();
         assert!((mean - 1e-3).abs() < 1e-5, "{mean}");
+    }
+
+    #[test]
+    fn the_typical_time_is_the_median_of_the_last_five() {
+        let mut estimate = Estimate::default();
+        for (took, typical) in [(900, 900), (10, 10), (10, 10), (700, 10), (800, 700), (20, 20), (900, 700)] {
+            estimate.add(Duration::from_micros(took));
+            assert_eq!(estimate.typical(), Duration::from_micros(typical), "after {took}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod agent;
 mod dcgm;
 mod engines;
+mod exact;
 mod gpu_health;
 mod gpu_links;
 mod gpu_source;
@@ -29,6 +30,9 @@ pub(super) fn page(pages: &Pages) -> String {
     engines::gauges(&mut page, &seen, now);
     engines::counters(&mut page, &seen);
     engines::distributions(&mut page, &seen);
+    exact::distributions(&mut page, &seen);
+    exact::passes(&mut page, &seen);
+    exact::sources(&mut page, &pages.0.feeds.exact.all());
     agent::write(&mut page, pages);
     if pages.0.dcgm_names {
         dcgm::write(&mut page, &rows, &snapshot, &pages.attribution(), pages.0.node.as_str());

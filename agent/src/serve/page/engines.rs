@@ -45,11 +45,14 @@ fn row(html: &mut String, view: &EngineView) {
         pill(tone, view.state.as_str()),
         escape(error),
         or_none(view.info.model.as_ref().map(|model| model.as_str().to_owned())),
-        count(view.gauges.running),
-        count(view.gauges.waiting),
+        count(view.gauges.running.or(view.gauges.frontend_inflight)),
+        count(view.gauges.waiting.or(view.gauges.frontend_queued)),
         meter("KV cache", usage, &text, "", kv_tone),
-        percentile(view, &[DistributionKind::Ttft]),
-        percentile(view, &[DistributionKind::ItlToken, DistributionKind::ItlStep]),
+        percentile(view, &[DistributionKind::Ttft, DistributionKind::FrontendTtft]),
+        percentile(
+            view,
+            &[DistributionKind::ItlToken, DistributionKind::ItlStep, DistributionKind::FrontendItl]
+        ),
     );
 }
 

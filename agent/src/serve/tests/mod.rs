@@ -45,7 +45,8 @@ impl Agent {
         let (attribution, attributed) = watch::channel(Arc::default());
         let off = GpuOptions { enabled: false, ..GpuOptions::default() };
         let control = crate::gpu::spawn(off).control();
-        let feeds = Feeds { window, gpus, control, uplink: None, costs, attribution: attributed };
+        let exact = ExactBoard::default();
+        let feeds = Feeds { window, gpus, control, uplink: None, costs, attribution: attributed, exact };
         Self { pages: Pages::new(&config, boot, AgentEpoch(1), feeds), snapshots, attribution }
     }
 

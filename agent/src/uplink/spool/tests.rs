@@ -42,7 +42,7 @@ fn next(spool: &mut Spool, planner: SocketAddr) -> Option<(u64, u64, u64)> {
     match spool.next(planner, Micros(0))? {
         Outgoing::Report { frame, .. } => {
             let (report, _) = decode(&frame);
-            Some((report.first_seq().0, report.seq.0, report.engines.arrived.get(0).unwrap()))
+            Some((report.first_seq().0, report.seq.0, report.engines.arrived.get(0)?))
         }
         Outgoing::Gap(gap) => Some((gap.first.0, gap.last.0, 0)),
     }

@@ -56,15 +56,28 @@ counters! {
     Errored = "requests_errored", "requests_errored_per_second";
     /// How often an engine's counters were seen to start again.
     Resets = "counter_resets", "counter_resets_per_second";
+    /// Requests that ended for a reason that the engine does not tell; aborted ones are among them.
+    Ended = "requests_ended_untold", "requests_ended_untold_per_second";
+    /// Requests that engines turned away for want of room.
+    Rejected = "requests_rejected", "requests_rejected_per_second";
+    /// Prompt tokens found in a tier below the KV cache or in another engine's cache.
+    OffloadHits = "kv_offload_hit_tokens", "kv_offload_hit_tokens_per_second";
+    /// Tokens that speculative decoding proposed.
+    DraftTokens = "spec_draft_tokens", "spec_draft_tokens_per_second";
+    /// Of these, those that were accepted.
+    AcceptedTokens = "spec_accepted_tokens", "spec_accepted_tokens_per_second";
+    /// Requests that arrived at a front-end: the engines' requests, seen once more on their way.
+    FrontendArrived = "frontend_requests_arrived", "frontend_requests_arrived_per_second";
 }
 
 const N: usize = Counter::ALL.len();
+const _: () = assert!(N <= u32::BITS as usize, "every counter has a bit");
 
 /// A value for each counter, or its absence: an engine that does not publish a counter has none, not zero.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     values: [u64; N],
-    seen: u16,
+    seen: u32,
 }
 
 impl Counts {
@@ -82,7 +95,7 @@ impl Counts {
 
     /// Sets a counter, or makes it absent.
     pub const fn set(&mut self, counter: Counter, value: Option<u64>) {
-        let bit = 1 << counter as u16;
+        let bit = 1 << counter as u32;
         match value {
             Some(value) => {
                 self.values[counter as usize] = value;
@@ -119,7 +132,7 @@ impl Counts {
     }
 
     const fn has(&self, counter: Counter) -> bool {
-        self.seen & (1 << counter as u16) != 0
+        self.seen & (1 << counter as u32) != 0
     }
 }
 

@@ -138,7 +138,8 @@ impl Gathered {
             span,
             gained: self.counts,
             rates: Rates { gained: self.counts, seconds: span.seconds() },
-            prefix_cache_hit_ratio: self.hit_ratio(),
+            prefix_cache_hit_ratio: self.share(Counter::PrefixHits, Counter::PrefixQueries),
+            spec_acceptance_ratio: self.share(Counter::AcceptedTokens, Counter::DraftTokens),
             distributions: self
                 .distributions
                 .iter()
@@ -153,10 +154,10 @@ impl Gathered {
         Span { from: self.window.begin(self.now).max(first).min(to), to }
     }
 
-    fn hit_ratio(&self) -> Option<f64> {
-        let queries = self.counts.get(Counter::PrefixQueries).filter(|n| *n > 0)?;
-        let hits = self.counts.get(Counter::PrefixHits)?;
-        Some((hits as f64 / queries as f64).min(1.0))
+    /// A counter's share of another; absent where the other gained nothing.
+    fn share(&self, part: Counter, of: Counter) -> Option<f64> {
+        let whole = self.counts.get(of).filter(|n| *n > 0)?;
+        Some((self.counts.get(part)? as f64 / whole as f64).min(1.0))
     }
 }
 

@@ -14,6 +14,7 @@ mod limits;
 mod node;
 mod observation;
 mod packed;
+mod pool_gauges;
 mod series;
 mod snapshot;
 mod summary;
@@ -37,9 +38,10 @@ pub use observation::{
     GpuState, HostReading, Machine, NodeInventory, NvLinkDomain, Observation, Part, PoolKey, Samples, Source,
     SourceHealth,
 };
+pub use pool_gauges::PoolGauges;
 pub use series::DistributionTotal;
 pub use snapshot::{
-    EngineDetail, EngineRow, FleetRow, FleetSnapshot, GpuRow, ModelRow, NodeRow, PoolGauges, PoolRow, Tally,
+    EngineDetail, EngineRow, FleetRow, FleetSnapshot, GpuRow, ModelRow, NodeRow, PoolRow, Tally,
     WindowSummaries,
 };
 pub use summary::{DistributionSummary, QUANTILES, Quantile, Span, Totals, WindowSummary};

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use plimsoll_common::{
-    engine::{DistributionKind, Role},
+    engine::{DistributionKind, Role, SleepState},
     histogram::BucketLayout,
     ids::{AgentEpoch, EngineId, GpuUuid, ModelName, NodeName, PoolName, ReplicaId, Seq},
     units::Micros,
@@ -142,6 +142,10 @@ pub struct EngineIdentity {
     pub gpus: Vec<GpuUuid>,
     /// How many tokens its KV cache holds.
     pub kv_capacity_tokens: Option<u64>,
+    /// Whether it is a further node of an engine that spans several, without a page of its own.
+    pub follower: bool,
+    /// Whether it is no engine but the queue in front of engines.
+    pub front_end: bool,
 }
 
 /// Replicas that are scaled together: an explicit pool of a model and role, or all without a pool.
@@ -260,8 +264,30 @@ pub struct EngineGauges {
     pub running_requests: Option<u64>,
     /// Requests waiting to be scheduled.
     pub waiting_requests: Option<u64>,
-    /// KV-cache utilization, 0 to 1.
+    /// Of these, those that wait for room in the batch or in the KV cache.
+    pub waiting_for_capacity_requests: Option<u64>,
+    /// Of these, those that wait for something else than room.
+    pub waiting_deferred_requests: Option<u64>,
+    /// Requests that keep their place while the engine is paused.
+    pub paused_requests: Option<u64>,
+    /// KV-cache utilization, 0 to 1; of several engines on one page the mean, weighted by capacity.
     pub kv_cache_utilization_ratio: Option<f64>,
+    /// KV-cache utilization of the fullest engine of the page, 0 to 1.
+    pub kv_cache_utilization_ratio_max: Option<f64>,
+    /// Utilization of the tier below the KV cache, 0 to 1.
+    pub kv_offload_utilization_ratio: Option<f64>,
+    /// Share of the prompt tokens found in the prefix cache, as an engine averages it that does not count them.
+    pub prefix_cache_hit_ratio: Option<f64>,
+    /// Share of the drafted tokens that were accepted, as an engine averages it that does not count them.
+    pub spec_acceptance_ratio: Option<f64>,
+    /// Whether it sleeps.
+    pub sleep: Option<SleepState>,
+    /// For how long nothing on its page has moved, where gauges only move when a request ends.
+    pub signal_age_seconds: Option<f64>,
+    /// Requests within a front-end.
+    pub frontend_inflight_requests: Option<u64>,
+    /// Requests within a front-end that have no first token yet.
+    pub frontend_queued_requests: Option<u64>,
     /// How long the last scrape of its page took.
     pub scrape_seconds: Option<f64>,
     /// How old these gauges were at the end of the window; absent: fresh.

@@ -1,9 +1,6 @@
 //! What is shown of a fleet: owned rows, ready for JSON.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use plimsoll_common::{
     ids::{EngineId, GpuUuid, ModelName, NodeName},
@@ -18,9 +15,9 @@ use super::{
     limits::{Freshness, Ledger},
     node::{Engine, Node},
     observation::{
-        EngineGauges, EngineIdentity, EngineState, GpuIdentity, GpuReading, GpuState, HostReading, Machine,
-        PoolKey,
+        EngineGauges, EngineIdentity, GpuIdentity, GpuReading, GpuState, HostReading, Machine, PoolKey,
     },
+    pool_gauges::{PoolGauges, PoolSums, add},
     series::Accumulator,
     summary::{Totals, WindowSummary},
     window::Window,
@@ -183,27 +180,6 @@ pub struct EngineDetail {
     pub windows: WindowSummaries,
 }
 
-/// Engines of a pool or model together.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct PoolGauges {
-    /// Engines by freshness.
-    pub engines: Tally,
-    /// Live engines whose page was read.
-    pub engines_ready: u64,
-    /// Different replicas; an engine without one counts as one.
-    pub replicas: u64,
-    /// Different GPUs; absent where no engine's GPUs are declared.
-    pub gpus: Option<u64>,
-    /// Requests in the running batches of live engines; absent where none tells.
-    pub running_requests: Option<u64>,
-    /// Requests waiting in live engines; absent where none tells.
-    pub waiting_requests: Option<u64>,
-    /// Mean KV-cache utilization of live engines, 0 to 1.
-    pub kv_cache_utilization_ratio_mean: Option<f64>,
-    /// Highest KV-cache utilization of a live engine, 0 to 1.
-    pub kv_cache_utilization_ratio_max: Option<f64>,
-}
-
 /// A pool.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PoolRow {
@@ -239,60 +215,6 @@ pub struct ModelRow {
 
 fn seconds<S: serde::Serializer>(at: &Micros, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(at.as_secs_f64())
-}
-
-/// Sums engines of a pool or model, one after the other.
-#[derive(Debug, Default)]
-struct PoolSums<'a> {
-    gauges: PoolGauges,
-    replicas: BTreeSet<(Option<&'a str>, &'a str)>,
-    gpus: BTreeSet<&'a GpuUuid>,
-    kv: (f64, u64),
-    /// The longest time for which an engine's values stay live.
-    fresh: Micros,
-}
-
-impl<'a> PoolSums<'a> {
-    fn add(&mut self, node: &'a NodeName, engine: &'a Engine, status: Freshness, fresh: Micros) {
-        let identity = &engine.identity;
-        self.gauges.engines.count(status);
-        self.fresh = self.fresh.max(fresh);
-        // A replica may span nodes, an engine without one is its own.
-        self.replicas.insert(
-            identity
-                .replica
-                .as_ref()
-                .map_or((Some(node.as_str()), identity.id.as_str()), |id| (None, id.as_str())),
-        );
-        self.gpus.extend(&identity.gpus);
-        if status != Freshness::Live {
-            return;
-        }
-        let gauges = &engine.gauges;
-        self.gauges.engines_ready += u64::from(gauges.state == Some(EngineState::Ready));
-        add(&mut self.gauges.running_requests, gauges.running_requests);
-        add(&mut self.gauges.waiting_requests, gauges.waiting_requests);
-        if let Some(kv) = gauges.kv_cache_utilization_ratio {
-            self.kv = (self.kv.0 + kv, self.kv.1 + 1);
-            let max = &mut self.gauges.kv_cache_utilization_ratio_max;
-            *max = Some(max.map_or(kv, |max| max.max(kv)));
-        }
-    }
-
-    fn finish(mut self) -> (PoolGauges, Micros) {
-        self.gauges.replicas = self.replicas.len() as u64;
-        self.gauges.gpus = (!self.gpus.is_empty()).then_some(self.gpus.len() as u64);
-        let (sum, n) = self.kv;
-        self.gauges.kv_cache_utilization_ratio_mean = (n > 0).then(|| sum / n as f64);
-        (self.gauges, self.fresh)
-    }
-}
-
-/// Adds what may be absent: a sum is absent where every term is.
-fn add(sum: &mut Option<u64>, value: Option<u64>) {
-    if let Some(value) = value {
-        *sum = Some(sum.unwrap_or(0).saturating_add(value));
-    }
 }
 
 pub(super) fn build(fleet: &Fleet, now: Micros) -> FleetSnapshot {
@@ -405,7 +327,9 @@ impl FleetSnapshot {
                 self.fleet.gpus_lost += u64::from(reading.state == Some(GpuState::Lost));
                 add(&mut self.fleet.gpu_memory_used_bytes, reading.memory_used_bytes);
                 if let Some(watts) = reading.power_watts {
-                    *self.fleet.gpu_power_watts.get_or_insert(0.0) += watts;
+                    let sum = self.fleet.gpu_power_watts.get_or_insert(0.0);
+                    // GPUs tell whole milliwatts: what is beyond is noise of the addition.
+                    *sum = ((*sum + watts) * 1e3).round() / 1e3;
                 }
             }
             self.gpus.push(GpuRow {

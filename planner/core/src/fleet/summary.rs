@@ -53,6 +53,8 @@ pub struct WindowSummary {
     pub rates: Rates,
     /// Prompt tokens found in the prefix cache, of those looked up; absent where none was looked up.
     pub prefix_cache_hit_ratio: Option<f64>,
+    /// Tokens of speculative decoding that were accepted, of those proposed; absent where none was proposed.
+    pub spec_acceptance_ratio: Option<f64>,
     /// The distributions.
     pub distributions: BTreeMap<DistributionKey, DistributionSummary>,
 }

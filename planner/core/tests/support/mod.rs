@@ -67,6 +67,8 @@ pub(crate) fn inventory(engines: &[(&str, Option<&str>)]) -> Arc<NodeInventory> 
                     replica: None,
                     gpus: vec![uuid(i)],
                     kv_capacity_tokens: None,
+                    follower: false,
+                    front_end: false,
                 })
             })
             .collect(),

@@ -143,7 +143,8 @@ fn job(
     let dice = mix(config.seed ^ mix(counted.hash ^ u64::from(max_tokens)));
     let output_tokens = if common.ignore_eos { max_tokens } else { stop_at(dice, max_tokens, least, config) };
     let chain = if config.prefix_caching { counted.chain.clone() } else { Vec::new() };
-    Ok((Job { name, prompt_tokens: counted.tokens, chain, max_tokens, output_tokens }, dice))
+    let (prompt_tokens, streaming) = (counted.tokens, common.stream);
+    Ok((Job { name, prompt_tokens, chain, max_tokens, output_tokens, streaming, probe: false }, dice))
 }
 
 /// Where an answer ends: for a share `stop_fraction` of all dice anywhere in 1..=`max_tokens`, evenly, for the others

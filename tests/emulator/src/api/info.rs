@@ -1,55 +1,97 @@
-//! Everything but generation.
+//! Everything but generation: what all engines answer, and what vLLM does.
 
 use axum::{
-    Json,
-    extract::State,
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    Json, Router,
+    extract::{Query, State},
+    http::StatusCode,
+    response::Response,
+    routing::{get, post},
 };
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{api::Api, exact::Exact, page};
+use crate::{
+    api::{Api, scrape},
+    args::Kind,
+    exact::Exact,
+    job::Refusal,
+};
 
-/// The version that the page and the manners are those of.
-const VERSION: &str = "0.32.0";
+/// What only vLLM answers, or it alone in this way.
+pub(crate) fn router() -> Router<Api> {
+    Router::new()
+        .route("/health", get(health))
+        .route("/ping", get(health).post(health))
+        .route("/version", get(version))
+        .route("/load", get(load))
+        .route("/is_sleeping", get(is_sleeping))
+        .route("/sleep", post(sleep))
+        .route("/wake_up", post(wake_up))
+        .route("/metrics", get(metrics))
+        .route("/metrics/", get(metrics_slash))
+}
 
-pub(crate) async fn health() -> StatusCode {
+async fn health() -> StatusCode {
     StatusCode::OK
 }
 
-pub(crate) async fn version() -> Json<Value> {
-    Json(json!({ "version": VERSION }))
+pub(crate) async fn version(State(api): State<Api>) -> Json<Value> {
+    Json(json!({ "version": api.config.version.as_str() }))
 }
 
-pub(crate) async fn load(State(api): State<Api>) -> Json<Value> {
+async fn load(State(api): State<Api>) -> Json<Value> {
     Json(json!({ "server_load": api.in_flight() }))
 }
 
 pub(crate) async fn models(State(api): State<Api>) -> Json<Value> {
     let model = &api.config.model;
     let created = api.driver.shared.clock.unix_seconds(plimsoll_engine::Micros::ZERO) as u64;
-    Json(json!({
-        "object": "list",
-        "data": [{
-            "id": model, "object": "model", "created": created, "owned_by": "vllm", "root": model, "parent": null,
-            "max_model_len": api.config.engine.max_model_len,
-            "permission": [],
-        }],
-    }))
+    let owner = match api.config.kind {
+        Kind::Vllm => "vllm",
+        Kind::Sglang => "sglang",
+        Kind::Trtllm => "tensorrt_llm",
+    };
+    let mut card = json!({
+        "id": model, "object": "model", "created": created, "owned_by": owner, "root": model, "parent": null,
+        "max_model_len": api.config.engine.max_model_len,
+    });
+    if api.config.kind == Kind::Vllm {
+        card["permission"] = json!([]);
+    }
+    Json(json!({ "object": "list", "data": [card] }))
 }
 
-pub(crate) async fn metrics(State(api): State<Api>) -> Response {
-    page(&api, "text/plain; version=1.0.0; charset=utf-8")
+async fn is_sleeping(State(api): State<Api>) -> Json<Value> {
+    Json(json!({ "is_sleeping": api.driver.shared.snapshot().sleep > 0 }))
 }
 
-pub(crate) async fn metrics_slash(State(api): State<Api>) -> Response {
-    page(&api, "text/plain; version=0.0.4; charset=utf-8")
+#[derive(Debug, Deserialize)]
+struct Level {
+    level: Option<u8>,
 }
 
-fn page(api: &Api, content_type: &'static str) -> Response {
-    let shared = &api.driver.shared;
-    let text = page::render(&api.config, &shared.clock, &shared.snapshot(), &api.http.snapshot());
-    ([(header::CONTENT_TYPE, content_type)], text).into_response()
+/// As vLLM's development mode has it; what runs is aborted.
+async fn sleep(State(api): State<Api>, Query(level): Query<Level>) -> StatusCode {
+    match level.level.unwrap_or(1) {
+        level @ 1..=2 => told(api.driver.sleep(level)),
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+async fn wake_up(State(api): State<Api>) -> StatusCode {
+    told(api.driver.sleep(0))
+}
+
+fn told(result: Result<(), Refusal>) -> StatusCode {
+    result.map_or(StatusCode::SERVICE_UNAVAILABLE, |()| StatusCode::OK)
+}
+
+async fn metrics(State(api): State<Api>) -> Response {
+    scrape::answer(&api, "text/plain; version=1.0.0; charset=utf-8").await
+}
+
+async fn metrics_slash(State(api): State<Api>) -> Response {
+    scrape::answer(&api, "text/plain; version=0.0.4; charset=utf-8").await
 }
 
 pub(crate) async fn exact(State(api): State<Api>) -> Json<Exact> {

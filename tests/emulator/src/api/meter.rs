@@ -1,14 +1,14 @@
-//! The generic HTTP families of the page: what the server's own middleware counts, engine or not.
+//! The generic HTTP families of vLLM's page: what the server's own middleware counts, engine or not.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use axum::{
     body::{Body, HttpBody as _},
     extract::{MatchedPath, Request, State},
-    http::header,
+    http::{Method, header},
     middleware::Next,
     response::Response,
 };
@@ -28,6 +28,7 @@ const FINE_BOUNDS: [f64; 21] = [
     0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 7.5, 10.0,
     30.0, 60.0,
 ];
+const LOADS_BOUNDS: [f64; 9] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0];
 const COARSE_BOUNDS: [f64; 3] = [0.1, 0.5, 1.0];
 
 /// What was counted.
@@ -43,6 +44,21 @@ pub(crate) struct HttpStats {
     pub(crate) durations: Histogram,
     /// By handler and method, coarse.
     pub(crate) durations_by_handler: BTreeMap<(String, &'static str), (Histogram, Micros)>,
+    /// What SGLang counts, by endpoint and method, in the order of first sight.
+    pub(crate) endpoints: Vec<Seen>,
+    /// Of answers to SGLang's `/v1/loads`.
+    pub(crate) loads_durations: Histogram,
+}
+
+/// One endpoint and method in SGLang's eyes.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) endpoint: String,
+    pub(crate) method: &'static str,
+    pub(crate) requests: u64,
+    pub(crate) active: u64,
+    /// By status, in the order of first sight.
+    pub(crate) responses: Vec<(u16, u64)>,
 }
 
 /// A count, and when it began.
@@ -75,12 +91,22 @@ impl Meter {
             response_sizes: BTreeMap::new(),
             durations: Histogram::of_seconds(&FINE_BOUNDS),
             durations_by_handler: BTreeMap::new(),
+            endpoints: Vec::new(),
+            loads_durations: Histogram::of_seconds(&LOADS_BOUNDS),
         };
         Self { clock, stats: Arc::new(Mutex::new(stats)) }
     }
 
     pub(crate) fn snapshot(&self) -> HttpStats {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.stats().clone()
+    }
+
+    pub(crate) fn stats(&self) -> MutexGuard<'_, HttpStats> {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn now(&self) -> Micros {
+        self.clock.now()
     }
 }
 
@@ -91,10 +117,9 @@ pub(crate) async fn meter(State(meter): State<Meter>, request: Request, next: Ne
         return next.run(request).await;
     }
     let length = request.headers().get(header::CONTENT_LENGTH);
-    let method = request.method().as_str();
     let mut pending = Pending {
         handler: path.unwrap_or("none").to_owned(),
-        method: METHODS.into_iter().find(|known| *known == method).unwrap_or("other"),
+        method: known_method(request.method()),
         // A client that leaves before the answer begins counts as answered, as it does in a real engine.
         status: "2xx",
         request_bytes: length.and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0),
@@ -112,6 +137,10 @@ pub(crate) async fn meter(State(meter): State<Meter>, request: Request, next: Ne
             frame
         }))
     })
+}
+
+pub(super) fn known_method(method: &Method) -> &'static str {
+    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
 }
 
 const fn class(status: u16) -> &'static str {
@@ -138,7 +167,7 @@ struct Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         let now = self.meter.clock.now();
-        let mut stats = self.meter.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stats = self.meter.stats();
         let key = (self.handler.clone(), self.method, self.status);
         stats.requests.entry(key).or_insert(Counted { count: 0, since: now }).count += 1;
         let empty = Sizes { count: 0, bytes: 0, since: now };
@@ -148,7 +177,7 @@ impl Drop for Pending {
         let sizes = stats.response_sizes.entry(self.handler.clone()).or_insert(empty);
         sizes.count += 1;
         sizes.bytes += self.response_bytes;
-        let duration = nanos(now.since(self.begun));
+        let duration = nanos(now.saturating_sub(self.begun));
         stats.durations.observe(duration);
         let key = (self.handler.clone(), self.method);
         let coarse = || (Histogram::of_seconds(&COARSE_BOUNDS), now);

@@ -13,7 +13,8 @@ pub(crate) fn write(page: &mut Page, config: &Config) {
     let overridden = if config.num_gpu_blocks_override { blocks.as_str() } else { "None" };
     let caching = if config.prefix_caching { "True" } else { "False" };
     let chosen_block_size = if config.engine.block_size == 16 { "False" } else { "True" };
-    let labels = [
+    let size_tokens = tokens.to_string();
+    let mut labels = vec![
         ("_block_size_resolved", "True"),
         ("block_size", &block_size),
         ("cache_dtype", "auto"),
@@ -29,7 +30,7 @@ pub(crate) fn write(page: &mut Page, config: &Config) {
         ("kv_cache_layout", "None"),
         ("kv_cache_max_concurrency", &concurrency),
         ("kv_cache_memory_bytes", &bytes),
-        ("kv_cache_size_tokens", &tokens.to_string()),
+        ("kv_cache_size_tokens", &size_tokens),
         ("kv_offloading_backend", "native"),
         ("kv_offloading_size", "None"),
         ("kv_sharing_fast_prefill", "False"),
@@ -52,6 +53,9 @@ pub(crate) fn write(page: &mut Page, config: &Config) {
         ("use_replayssm", "False"),
         ("user_specified_block_size", chosen_block_size),
     ];
+    if !config.version.at_least(0, 8, 0) {
+        labels.retain(|(label, _)| *label != "engine");
+    }
     page.family(name, "gauge", "The KV cache's configuration, in labels.");
     page.sample(name, &labels, 1.0);
 }

@@ -45,6 +45,11 @@ pub(crate) fn write(page: &mut Page, started: f64) {
     }
 }
 
+/// User and system time of this process, seconds; zero where the platform does not tell.
+pub(crate) fn cpu_seconds_of_this() -> f64 {
+    Process::read().cpu_seconds.unwrap_or(0.0)
+}
+
 #[derive(Debug, Default)]
 struct Process {
     virtual_bytes: Option<f64>,

@@ -7,7 +7,8 @@ use crate::histogram::Histogram;
 /// A label's name and value.
 pub(crate) type Label<'a> = (&'a str, &'a str);
 
-/// A page being written. Labels are written in the order given: the caller keeps them alphabetical.
+/// A page being written. Labels are written in the order given, which the caller keeps alphabetical, unless said
+/// otherwise.
 #[derive(Debug)]
 pub(crate) struct Page {
     text: String,
@@ -73,6 +74,22 @@ impl Page {
         let labels: Vec<Label<'_>> = before.iter().chain(after).copied().collect();
         self.sample(&format!("{name}_count"), &labels, histogram.count() as f64);
         self.sample(&format!("{name}_sum"), &labels, histogram.sum());
+    }
+
+    /// Sum, buckets and count of one series, as a page merged from several processes has them. Labels in any order.
+    pub(crate) fn merged_histogram(&mut self, name: &str, labels: &[Label<'_>], histogram: &Histogram) {
+        let mut labels = labels.to_vec();
+        labels.sort_unstable();
+        self.sample(&format!("{name}_sum"), &labels, histogram.sum());
+        let bucket = format!("{name}_bucket");
+        let place = labels.partition_point(|(label, _)| *label < "le");
+        for (bound, count) in histogram.cumulative() {
+            let bound = number(bound);
+            let mut labels = labels.clone();
+            labels.insert(place, ("le", &bound));
+            self.sample(&bucket, &labels, count as f64);
+        }
+        self.sample(&format!("{name}_count"), &labels, histogram.count() as f64);
     }
 
     fn escaped(&mut self, value: &str) {

@@ -121,6 +121,38 @@ impl Caller {
     }
 }
 
+impl Harness {
+    /// A client for the admin port.
+    pub(crate) fn admin(&self) -> Caller {
+        Caller::new(self.emulator.admin().expect("an admin port").to_string())
+    }
+}
+
+impl Caller {
+    /// Switches something at an admin port.
+    pub(crate) async fn order(&self, what: &str) {
+        let (status, text) = text(self.send(Method::POST, "/do", what).await).await;
+        assert_eq!(status, StatusCode::NO_CONTENT, "{text}");
+    }
+
+    /// A page of JSON.
+    pub(crate) async fn json(&self, path: &str) -> Value {
+        let (status, text) = self.get(path).await;
+        assert_eq!(status, StatusCode::OK, "{text}");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// Asks again and again until it is so; the test fails if it is not for a long while.
+    pub(crate) async fn until(&self, what: &str, is_so: impl AsyncFn(&Self) -> bool) {
+        let search = async {
+            while !is_so(self).await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, search).await.unwrap_or_else(|_| panic!("never: {what}"));
+    }
+}
+
 pub(crate) async fn text(response: Response<Incoming>) -> (StatusCode, String) {
     let status = response.status();
     let body = response.into_body().collect().await.expect("a whole body").to_bytes();

@@ -129,6 +129,40 @@ async fn page_and_log_hold_the_same_samples() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sglangs_page_holds_the_samples_of_streamed_answers() {
+    let path = scratch("sglang.jsonl");
+    let options = ["--engine", "sglang", "--speed", "20", "--request-log", path.to_str().unwrap()];
+    let harness = client::start(&options).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for index in 0..80_u64 {
+        let caller = harness.caller.clone();
+        let prompt: Vec<u64> = (0..1 + index * 37 % 300).collect();
+        let body = json!({ "prompt": prompt, "max_tokens": 2 + index * 13 % 60, "stream": true });
+        tasks.spawn(async move { caller.stream("/v1/completions", &body).await });
+    }
+    while let Some(result) = tasks.join_next().await {
+        result.expect("every request is answered");
+    }
+    let page = harness.caller.page().await;
+    let lines = lines(&path);
+    assert_eq!(lines.len(), 80);
+    let of = |pick: fn(&Line) -> Option<f64>| -> Vec<f64> { lines.iter().filter_map(pick).collect() };
+    assert_holds(&page, "sglang:time_to_first_token_seconds", &of(|line| line.ttft_s));
+    assert_holds(&page, "sglang:queue_time_seconds", &of(|line| line.queue_s));
+    assert_holds(&page, "sglang:e2e_request_latency_seconds", &of(|line| Some(line.e2e_s)));
+    assert_holds(&page, "sglang:request_time_per_output_token_seconds", &of(|line| line.tpot_s));
+    let itl: Vec<f64> = lines.iter().flat_map(|line| line.itl_s.iter().copied()).collect();
+    assert_holds(&page, "sglang:inter_token_latency_seconds", &itl);
+    let total = |pick: fn(&Line) -> u64| lines.iter().map(pick).sum::<u64>();
+    let mode = |mode| page.sum("sglang:realtime_tokens_total", &[("mode", mode)]).unwrap() as u64;
+    assert_eq!(mode("decode"), total(|line| line.output_tokens) - 80);
+    assert_eq!(mode("prefill_compute"), total(|line| line.prompt_tokens - line.cached_tokens));
+    assert_eq!(mode("prefill_cache"), total(|line| line.cached_tokens));
+    assert_eq!(page.value("sglang:prompt_tokens_total") as u64, total(|line| line.prompt_tokens));
+    assert_eq!(page.value("sglang:cached_tokens_total") as u64, total(|line| line.cached_tokens));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_exact_summary_is_that_of_the_log() {
     let path = scratch("exact.jsonl");
     let harness = client::start(&["--speed", "20", "--request-log", path.to_str().unwrap()]).await;

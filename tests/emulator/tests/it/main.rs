@@ -7,3 +7,7 @@ mod fidelity;
 mod lifecycle;
 mod page;
 mod page_diff;
+mod sglang;
+mod states;
+mod trtllm;
+mod versions;

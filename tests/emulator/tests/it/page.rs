@@ -107,6 +107,49 @@ impl Sample {
     }
 }
 
+/// Labels whose values the engine chooses.
+const CLOSED: [&str; 17] = [
+    "reason",
+    "source",
+    "sleep_state",
+    "finished_reason",
+    "engine",
+    "generation",
+    "mode",
+    "category",
+    "stage",
+    "phase",
+    "kind",
+    "rank_state",
+    "is_streaming",
+    "gt",
+    "component",
+    "cache_source",
+    "engine_type",
+];
+
+/// Families in their order, their types, samples, labels and bounds, and label values of what has a closed set of them.
+pub(crate) fn assert_same_shape(captured: &Page, emulated: &Page) {
+    assert_eq!(captured.order, emulated.order, "families and their order");
+    for (name, family) in &captured.families {
+        let other = &emulated.families[name];
+        assert_eq!(family.kind, other.kind, "type of {name}");
+        assert_eq!(family.label_names(), other.label_names(), "samples and labels of {name}");
+        assert_eq!(family.bound_vectors(), other.bound_vectors(), "bucket bounds of {name}");
+    }
+    // Label values of what has a closed set of them: reasons, sources, states.
+    for (name, family) in &captured.families {
+        for label in CLOSED {
+            let values = |page: &Page| -> Vec<Option<String>> {
+                page.families[name].samples.iter().map(|sample| sample.labels.get(label).cloned()).collect()
+            };
+            if family.samples.iter().any(|sample| sample.labels.contains_key(label)) {
+                assert_eq!(values(captured), values(emulated), "values of {label} in {name}");
+            }
+        }
+    }
+}
+
 fn bound(text: &str) -> f64 {
     if text == "+Inf" { f64::INFINITY } else { text.parse().expect("a number") }
 }

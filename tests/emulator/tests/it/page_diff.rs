@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::{client, page::Page};
+use crate::{
+    client,
+    page::{Page, assert_same_shape},
+};
 
 const IDLE: &str = include_str!("../../fixtures/vllm-0.32.0-idle.prom");
 const BUSY: &str = include_str!("../../fixtures/vllm-0.32.0-busy.prom");
@@ -22,27 +25,6 @@ const SAME_ENGINE: [&str; 10] = [
     "--max-num-batched-tokens",
     "512",
 ];
-
-fn assert_same_shape(captured: &Page, emulated: &Page) {
-    assert_eq!(captured.order, emulated.order, "families and their order");
-    for (name, family) in &captured.families {
-        let other = &emulated.families[name];
-        assert_eq!(family.kind, other.kind, "type of {name}");
-        assert_eq!(family.label_names(), other.label_names(), "samples and labels of {name}");
-        assert_eq!(family.bound_vectors(), other.bound_vectors(), "bucket bounds of {name}");
-    }
-    // Label values of what has a closed set of them: reasons, sources, states.
-    for (name, family) in &captured.families {
-        for label in ["reason", "source", "sleep_state", "finished_reason", "engine", "generation"] {
-            let values = |page: &Page| -> Vec<Option<String>> {
-                page.families[name].samples.iter().map(|sample| sample.labels.get(label).cloned()).collect()
-            };
-            if family.samples.iter().any(|sample| sample.labels.contains_key(label)) {
-                assert_eq!(values(captured), values(emulated), "values of {label} in {name}");
-            }
-        }
-    }
-}
 
 #[tokio::test]
 async fn the_idle_page_has_the_shape_of_the_real_one() {

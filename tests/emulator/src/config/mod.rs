@@ -3,15 +3,22 @@
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use plimsoll_engine::{ConfigError as EngineError, EngineConfig, Profile, ProfileError};
-use serde::Deserialize;
 
-use crate::args::{Args, Kind};
+use crate::{
+    args::{Args, Kind},
+    script::{Script, ScriptError},
+    version::{Version, VersionError},
+};
+
+mod buckets;
+
+pub use buckets::CustomBuckets;
 
 /// Longest time that an option may ask for, seconds: a day.
 const LONGEST_SECONDS: f64 = 86_400.0;
 
-/// Most bounds that a histogram may have.
-const MOST_BOUNDS: usize = 1_000;
+/// Most iterations or requests that are kept for who reads them.
+const MOST_KEPT: usize = 100_000;
 
 /// All that a running emulator goes by.
 #[derive(Clone, Debug)]
@@ -22,14 +29,26 @@ pub struct Config {
     pub address_file: Option<PathBuf>,
     /// Whose manners to show.
     pub kind: Kind,
+    /// Of which version.
+    pub version: Version,
+    /// What TensorRT-LLM measures.
+    pub measures: Measures,
     /// Served model name.
     pub model: String,
     /// The engine model's configuration; its timing has the speed in it.
     pub engine: EngineConfig,
-    /// KV blocks as the engine announces them: one more than requests can hold.
+    /// KV blocks as the engine announces them: in vLLM one more than requests can hold.
     pub num_gpu_blocks: u32,
     /// Whether the user named the number of blocks, which the page tells.
     pub num_gpu_blocks_override: bool,
+    /// Where to switch states and faults.
+    pub admin: Option<SocketAddr>,
+    /// What to switch when.
+    pub script: Script,
+    /// The bearer token that the engine asks for.
+    pub api_key: Option<String>,
+    /// How long health is refused once the port is open.
+    pub warmup: Duration,
     /// Whether prompts are remembered.
     pub prefix_caching: bool,
     /// Whether answers tell of prefix-cache hits.
@@ -50,6 +69,19 @@ pub struct Config {
     pub gpus: GpuConfig,
 }
 
+/// What TensorRT-LLM measures: by default nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Measures {
+    /// Requests; serves the Prometheus page.
+    pub requests: bool,
+    /// Iterations; fills the JSON page.
+    pub iterations: bool,
+    /// Iterations kept.
+    pub most_iterations: usize,
+    /// Requests kept for `/perf_metrics`.
+    pub most_requests: usize,
+}
+
 /// The GPUs that the engine pretends to use.
 #[derive(Clone, Debug, Default)]
 pub struct GpuConfig {
@@ -63,18 +95,6 @@ pub struct GpuConfig {
     pub weights_bytes: u64,
     /// Keys and values of one token, over all of them, bytes.
     pub kv_bytes_per_token: u64,
-}
-
-/// Histogram bounds by the names that vLLM gives them, seconds, ascending.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CustomBuckets {
-    /// Of TTFT.
-    pub time_to_first_token: Option<Vec<f64>>,
-    /// Of ITL and of the time per output token of a request.
-    pub inter_token_latency: Option<Vec<f64>>,
-    /// Of e2e, queue, inference, prefill and decode time.
-    pub request_latency: Option<Vec<f64>>,
 }
 
 /// Why the command line cannot be run.
@@ -105,6 +125,12 @@ pub enum ConfigError {
         /// What is accepted.
         range: &'static str,
     },
+    /// No such version is emulated.
+    #[error("--engine-version")]
+    Version(#[from] VersionError),
+    /// The script has a step that nobody understands.
+    #[error("--at")]
+    Script(#[from] ScriptError),
     /// An option's text cannot be used.
     #[error("--{option}: {reason}")]
     Malformed {
@@ -129,10 +155,21 @@ impl Config {
             let reason = "give each UUID once, without spaces".to_owned();
             return Err(ConfigError::Malformed { option: "gpu", reason });
         }
+        let buckets = CustomBuckets::from_args(&args)?;
         Ok(Self {
             listen: args.listen,
             address_file: args.address_file,
-            kind: args.kind,
+            kind: args.engine,
+            version: Version::parse(args.engine, args.engine_version.as_deref())?,
+            measures: Measures {
+                requests: args.return_perf_metrics,
+                iterations: args.enable_iter_perf_stats,
+                most_iterations: args.iter_stats_max_iterations.min(MOST_KEPT),
+                most_requests: args.perf_metrics_max_requests.min(MOST_KEPT),
+            },
+            admin: args.admin,
+            script: Script::parse(&args.script)?,
+            warmup: Duration::from_secs_f64(args.warmup),
             model: args.model.unwrap_or(profile.model),
             engine,
             num_gpu_blocks,
@@ -142,8 +179,10 @@ impl Config {
             stop_fraction: args.stop_fraction,
             seed: args.seed,
             startup_delay: Duration::from_secs_f64(args.startup_delay),
-            drain: args.drain.then(|| Duration::from_secs_f64(args.drain_timeout)),
-            buckets: custom_buckets(args.custom_histogram_buckets.as_deref())?,
+            drain: (args.drain || args.engine == Kind::Sglang)
+                .then(|| Duration::from_secs_f64(args.drain_timeout)),
+            buckets,
+            api_key: args.api_key,
             request_log: args.request_log,
             gpus: GpuConfig {
                 activity_file: args.gpu_activity,
@@ -171,6 +210,7 @@ fn check_numbers(args: &Args) -> Result<(), ConfigError> {
     within("stop-fraction", args.stop_fraction, 0.0, 1.0, "from 0 to 1")?;
     within("speed", args.speed, 0.001, 10_000.0, "from 0.001 to 10000")?;
     within("startup-delay", args.startup_delay, 0.0, LONGEST_SECONDS, "of seconds from 0 to 86400")?;
+    within("warmup", args.warmup, 0.0, LONGEST_SECONDS, "of seconds from 0 to 86400")?;
     within("drain-timeout", args.drain_timeout, 0.0, LONGEST_SECONDS, "of seconds from 0 to 86400")
 }
 
@@ -189,15 +229,16 @@ fn load_profile(name: &str) -> Result<Profile, ConfigError> {
     }
 }
 
-/// The engine's configuration, and its blocks with the one that it keeps for itself.
+/// The engine's configuration, and its blocks with those that it keeps for itself.
 fn engine_config(args: &Args, profile: &Profile) -> Result<(EngineConfig, u32), ConfigError> {
     let defaults = profile.engine_config();
     let block_size = args.block_size;
     let num_gpu_blocks = args.num_gpu_blocks.unwrap_or_else(|| profile.kv_tokens / block_size.max(1));
-    let kv_blocks = num_gpu_blocks.saturating_sub(1);
+    let own_blocks = u32::from(args.engine == Kind::Vllm);
+    let kv_blocks = num_gpu_blocks.saturating_sub(own_blocks);
     let kv_tokens = kv_blocks.saturating_mul(block_size);
     let max_num_batched_tokens = args.max_num_batched_tokens.unwrap_or(defaults.max_num_batched_tokens);
-    let mut timing = profile.timing;
+    let mut timing = profile.timing.clone();
     timing.factor /= args.speed;
     let engine = EngineConfig {
         block_size,
@@ -211,23 +252,6 @@ fn engine_config(args: &Args, profile: &Profile) -> Result<(EngineConfig, u32), 
     };
     engine.validate()?;
     Ok((engine, num_gpu_blocks))
-}
-
-fn custom_buckets(text: Option<&str>) -> Result<CustomBuckets, ConfigError> {
-    let Some(text) = text else { return Ok(CustomBuckets::default()) };
-    let malformed = |reason| ConfigError::Malformed { option: "custom-histogram-buckets", reason };
-    let buckets: CustomBuckets = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
-    for bounds in [&buckets.time_to_first_token, &buckets.inter_token_latency, &buckets.request_latency] {
-        let Some(bounds) = bounds else { continue };
-        let ascending =
-            bounds.iter().all(|bound| bound.is_finite()) && bounds.is_sorted_by(|one, two| one < two);
-        if bounds.is_empty() || bounds.len() > MOST_BOUNDS || !ascending {
-            let reason =
-                format!("give 1 to {MOST_BOUNDS} finite bounds in seconds, each above the one before");
-            return Err(malformed(reason));
-        }
-    }
-    Ok(buckets)
 }
 
 #[cfg(test)]

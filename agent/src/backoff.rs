@@ -2,28 +2,28 @@
 
 use std::time::Duration;
 
-/// Exponential back-off with full jitter: thousands of agents that lost the same planner do not come back in step.
+/// Exponential back-off with full jitter: who lost the same peer does not come back in step.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     shortest: Duration,
     longest: Duration,
     ceiling: Duration,
 }
 
 impl Backoff {
-    pub(super) const fn new(shortest: Duration, longest: Duration) -> Self {
+    pub(crate) const fn new(shortest: Duration, longest: Duration) -> Self {
         Self { shortest, longest, ceiling: shortest }
     }
 
     /// The next wait, for a random number between 0 and 1: that share of a ceiling which doubles with every call.
-    pub(super) fn next_wait(&mut self, random: f64) -> Duration {
+    pub(crate) fn next_wait(&mut self, random: f64) -> Duration {
         let ceiling = self.ceiling;
         self.ceiling = (ceiling * 2).min(self.longest);
         self.shortest / 2 + ceiling.mul_f64(random.clamp(0.0, 1.0))
     }
 
     /// Begins again with short waits.
-    pub(super) const fn reset(&mut self) {
+    pub(crate) const fn reset(&mut self) {
         self.ceiling = self.shortest;
     }
 }

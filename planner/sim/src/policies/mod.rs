@@ -1,0 +1,5 @@
+//! Policies that come with the world.
+
+mod fixed;
+
+pub use fixed::Fixed;
