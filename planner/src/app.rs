@@ -1,20 +1,28 @@
 //! All parts put together: bind, spawn, supervise, drain.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use plimsoll_common::{ids::PlannerRun, wire::ALPN};
-use plimsoll_shell::{address, http, ready::Readiness, supervise::Supervisor, tls};
-use tokio::{net::TcpListener, sync::mpsc};
+use plimsoll_shell::{
+    address, http,
+    ready::Readiness,
+    supervise::Supervisor,
+    tls::{self, Watched},
+};
+use tokio::{net::TcpListener, sync::mpsc, time::interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    config::{Config, ServerIdentity},
+    config::{Config, NodeProof, ServerIdentity},
     drive::{self, Asking, Cadence, Driver},
-    ingest::{Ingest, IngestStats},
+    ingest::{Anybody, Certificates, Door, Ingest, IngestStats, Keys, NodeVerifier, Renewal},
     serve::{self, Pages},
 };
+
+/// Between two looks whether certificates were renewed.
+const RENEWAL_LOOK: Duration = Duration::from_secs(2);
 
 /// Where a planner listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +47,7 @@ impl App {
     /// When a port can't be bound, or a certificate or key can't be used.
     pub async fn spawn(config: &Config, cancel: CancellationToken) -> anyhow::Result<Self> {
         let clock = Clock::start();
+        let mut watched = Watched::new(certificate_files(config));
         let tls = tls_config(config)?;
         let listener = TcpListener::bind(config.listen_http)
             .await
@@ -47,7 +56,15 @@ impl App {
         let (events, taken) = mpsc::channel(drive::EVENTS);
         let (questions, asked) = mpsc::channel(drive::QUESTIONS);
         let (options, shared) = (config.ingest, Arc::clone(&stats));
-        let ingest = Ingest::bind(config.listen_quic, tls, options, shared, events, clock, cancel.clone())?;
+        let ingest = Ingest::bind(
+            config.listen_quic,
+            Door { tls, verifier: verifier(config)? },
+            options,
+            shared,
+            events,
+            clock,
+            cancel.clone(),
+        )?;
         let bound = Bound { quic: ingest.local_addr()?, http: listener.local_addr()? };
         let (driver, published) = Driver::new(
             config.limits,
@@ -62,6 +79,16 @@ impl App {
         let router = serve::router(pages).merge(http::probes(readiness));
         supervisor.spawn("http", http::serve(listener, router, cancel.clone()));
         supervisor.spawn("drive", driver.run(taken, asked));
+        let (renewal, renewed, ending) = (ingest.renewal(), config.clone(), cancel.clone());
+        supervisor.spawn("certificates", async move {
+            let mut look = interval(RENEWAL_LOOK);
+            loop {
+                tokio::select! { _ = look.tick() => (), () = ending.cancelled() => return Ok(()) }
+                if watched.changed() {
+                    renew(&renewal, &renewed);
+                }
+            }
+        });
         supervisor.spawn("ingest", ingest.run());
         supervisor.spawn("readiness", async move {
             let mut published = published;
@@ -103,6 +130,45 @@ fn asking(config: &Config) -> Asking {
     } else {
         Asking::All(config.request.unwrap_or_default())
     }
+}
+
+/// Certificate, key and authority, where they are files.
+fn certificate_files(config: &Config) -> impl Iterator<Item = &Path> {
+    let own = match &config.identity {
+        ServerIdentity::Files { cert, key } => vec![cert.as_path(), key.as_path()],
+        ServerIdentity::Dev { .. } => Vec::new(),
+    };
+    own.into_iter().chain(config.client_ca.as_deref())
+}
+
+/// Takes renewed certificates; keeps the last ones where they can't be used (perhaps only half of them is written yet, and
+/// the next look sees the rest).
+fn renew(renewal: &Renewal, config: &Config) {
+    if matches!(config.identity, ServerIdentity::Dev { .. }) {
+        return;
+    }
+    match tls_config(config).and_then(|tls| renewal.renew(tls)) {
+        Ok(()) => tracing::info!("certificates were renewed"),
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::warn!(error, "renewed certificates can't be used; those read before are kept");
+        }
+    }
+}
+
+fn verifier(config: &Config) -> anyhow::Result<Box<dyn NodeVerifier>> {
+    Ok(match &config.proof {
+        NodeProof::Keys(path) => Box::new(Keys::read(path).context("node-keys")?),
+        NodeProof::Certificates { trust_domain } => {
+            Box::new(Certificates { trust_domain: trust_domain.clone() })
+        }
+        NodeProof::None => {
+            if config.client_ca.is_some() {
+                tracing::warn!("agents share one certificate: any of them may report as any node");
+            }
+            Box::new(Anybody)
+        }
+    })
 }
 
 fn tls_config(config: &Config) -> anyhow::Result<rustls::ServerConfig> {

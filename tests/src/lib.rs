@@ -2,7 +2,7 @@
 //!
 //! * [`artifacts`]: one `cargo build`, and where it put things; [`world`]: a temporary folder in which [`process`]es
 //!   run, each with a log of its own; [`daemons`]: how agents, planners and emulators are started;
-//! * [`tls`]: a throw-away authority; [`http`] and [`openai`]: clients; [`wait`]: waiting with a deadline;
+//! * [`proxy`]: a bad network; [`tls`]: a throw-away authority; [`http`] and [`openai`]: clients; [`wait`]: waiting with a deadline;
 //! * [`workload`]: arrivals and lengths, drawn or read from a trace; [`request_log`]: the emulators' exact record.
 //!
 //! The demo is made of the same parts as the end-to-end tests in `tests/e2e`.
@@ -12,6 +12,7 @@ pub mod daemons;
 pub mod http;
 pub mod openai;
 pub mod process;
+pub mod proxy;
 pub mod request_log;
 pub mod tls;
 pub mod wait;

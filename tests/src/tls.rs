@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 // Only for its features: rcgen and the daemons then share one build of the C library.
 use aws_lc_rs as _;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 
 use crate::world::World;
 
@@ -44,16 +44,36 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), certificate })
     }
 
-    /// A certificate for these host names and addresses, good for a server and for a client, in `NAME.pem` and
+    /// A certificate for these host names, addresses and URIs, good for a server and for a client, in `NAME.pem` and
     /// `NAME.key`.
     ///
     /// # Errors
     /// When a name is none, or the files can't be written.
     pub fn issue(&self, world: &World, name: &str, hosts: &[&str]) -> anyhow::Result<Identity> {
-        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        self.issue_until(world, name, hosts, None)
+    }
+
+    /// The same, good only until the first day of `year`. An identity of the same name is replaced.
+    ///
+    /// # Errors
+    /// As [`Self::issue`].
+    pub fn issue_until(
+        &self,
+        world: &World,
+        name: &str,
+        hosts: &[&str],
+        year: Option<i32>,
+    ) -> anyhow::Result<Identity> {
+        let (uris, hosts): (Vec<&str>, Vec<&str>) = hosts.iter().partition(|name| name.contains("://"));
         let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new(hosts)?;
+        let mut params = CertificateParams::new(hosts.into_iter().map(str::to_owned).collect::<Vec<_>>())?;
+        for uri in uris {
+            params.subject_alt_names.push(SanType::URI(uri.try_into()?));
+        }
         params.distinguished_name.push(DnType::CommonName, name);
+        if let Some(year) = year {
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        }
         let made = params.signed_by(&key, &self.issuer)?;
         let identity = Identity {
             certificate: world.file(&format!("{name}.pem")),

@@ -1,8 +1,15 @@
 //! TLS 1.3 between agents and planners: PEM files in, rustls configurations out.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    fmt,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use anyhow::Context;
+use rcgen::{CertificateParams, KeyPair, SanType};
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -12,12 +19,48 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 
 /// A certificate chain and its key.
-#[derive(Debug)]
 pub struct Identity {
     /// The chain, the end entity first.
     pub chain: Vec<CertificateDer<'static>>,
     /// The key of the end entity.
     pub key: PrivateKeyDer<'static>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("chain", &self.chain.len()).finish_non_exhaustive()
+    }
+}
+
+/// Files that may be replaced while the process runs.
+#[derive(Debug)]
+pub struct Watched {
+    files: Vec<(PathBuf, Stamp)>,
+}
+
+/// What changes when a file is replaced or written: `None` where it is not there.
+type Stamp = Option<(u64, u64, SystemTime)>;
+
+impl Watched {
+    /// Files as they are now. To be made before they are read: what changes in between is seen then.
+    pub fn new<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
+        Self { files: paths.into_iter().map(|path| (path.to_owned(), stamp(path))).collect() }
+    }
+
+    /// Whether one of them changed since this was asked last.
+    pub fn changed(&mut self) -> bool {
+        let mut changed = false;
+        for (path, known) in &mut self.files {
+            let now = stamp(path);
+            changed |= std::mem::replace(known, now) != now;
+        }
+        changed
+    }
+}
+
+fn stamp(path: &Path) -> Stamp {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.ino(), metadata.len(), metadata.modified().ok()?))
 }
 
 /// Makes aws-lc-rs the process's only crypto provider; first thing in `main`.
@@ -38,18 +81,23 @@ impl Identity {
         Ok(Self { chain, key })
     }
 
-    /// A throw-away certificate for these host names, signed by itself, and its PEM. For `--dev` and tests.
+    /// A throw-away certificate for these host names and URIs, signed by itself, and its PEM. For `--dev` and tests.
     ///
     /// # Errors
     /// When a name is no host name or address.
     pub fn throw_away(names: &[&str]) -> anyhow::Result<(Self, String)> {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let made =
-            rcgen::generate_simple_self_signed(names).context("no throw-away certificate can be made")?;
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())
+        let (uris, hosts): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| name.contains("://"));
+        let hosts: Vec<String> = hosts.into_iter().map(str::to_owned).collect();
+        let mut params = CertificateParams::new(hosts).context("no throw-away certificate can be made")?;
+        for uri in uris {
+            let uri = uri.try_into().with_context(|| format!("'{uri}' is no URI"))?;
+            params.subject_alt_names.push(SanType::URI(uri));
+        }
+        let signing = KeyPair::generate().context("no throw-away key can be made")?;
+        let made = params.self_signed(&signing).context("no throw-away certificate can be made")?;
+        let key = PrivateKeyDer::try_from(signing.serialize_der())
             .map_err(|error| anyhow::anyhow!("the throw-away key can't be used: {error}"))?;
-        let pem = made.cert.pem();
-        Ok((Self { chain: vec![made.cert.der().clone()], key }, pem))
+        Ok((Self { chain: vec![made.der().clone()], key }, made.pem()))
     }
 }
 
@@ -193,6 +241,28 @@ mod tests {
         assert!(format!("{error:#}").contains("/nowhere/cert.pem"), "{error:#}");
         let error = certificates(Path::new("/dev/null")).unwrap_err();
         assert!(format!("{error:#}").contains("no certificate"), "{error:#}");
+    }
+
+    #[test]
+    fn a_replaced_file_is_seen_once() {
+        let folder = std::env::temp_dir().join(format!("plimsoll-watched-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (path, other) = (folder.join("cert.pem"), folder.join("new.pem"));
+        let mut watched = Watched::new([path.as_path()]);
+        assert!(!watched.changed());
+        for content in ["one", "two"] {
+            std::fs::write(&other, content).unwrap();
+            std::fs::rename(&other, &path).unwrap();
+            assert!(watched.changed() && !watched.changed(), "{content}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(watched.changed());
+    }
+
+    #[test]
+    fn a_key_is_never_printed() {
+        let (identity, _) = Identity::throw_away(&["localhost"]).unwrap();
+        assert_eq!(format!("{identity:?}"), "Identity { chain: 1, .. }");
     }
 
     #[test]

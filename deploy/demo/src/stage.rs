@@ -10,7 +10,7 @@ use plimsoll_tests::{
     },
     http::Http,
     process::{Process, Signal},
-    tls::Authority,
+    tls::{Authority, Identity},
     wait,
     world::World,
 };
@@ -96,7 +96,7 @@ impl Stage {
             planner: Some(PlannerLink {
                 address: self.planner.quic,
                 authority: Some(authority.certificate.clone()),
-                identity: Some(authority.issue(world, &format!("agent-{}", node.name), &[&node.name])?),
+                identity: Some(agent_identity(world, authority, &node.name)?),
             }),
             ..AgentSpec::new(&node.name)
         };
@@ -193,4 +193,9 @@ async fn end(processes: impl IntoIterator<Item = &mut Process>) -> anyhow::Resul
 fn well(process: &Process, status: ExitStatus) -> anyhow::Result<()> {
     anyhow::ensure!(status.success(), "{} ended badly ({status}):\n{}", process.name(), process.log_tail());
     Ok(())
+}
+
+/// A certificate that says which node its agent is on.
+fn agent_identity(world: &World, authority: &Authority, node: &str) -> anyhow::Result<Identity> {
+    authority.issue(world, &format!("agent-{node}"), &[&format!("spiffe://plimsoll/node/{node}")])
 }

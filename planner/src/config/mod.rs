@@ -16,7 +16,7 @@ use plimsoll_shell::{
     logging::LogFormat,
 };
 
-pub use settings::Settings;
+pub use settings::{AgentCertificates, Settings};
 
 use crate::ingest::IngestOptions;
 
@@ -36,6 +36,8 @@ pub struct Config {
     pub identity: ServerIdentity,
     /// The authorities (PEM) one of which must have signed an agent's certificate; `None`: agents need none.
     pub client_ca: Option<PathBuf>,
+    /// How agents prove their node.
+    pub proof: NodeProof,
     /// Bounds of ingest.
     pub ingest: IngestOptions,
     /// What all agents are asked for, where it is the same for all.
@@ -73,6 +75,20 @@ pub enum ServerIdentity {
     },
 }
 
+/// How agents prove their node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeProof {
+    /// They do not: any agent that is let in is believed.
+    None,
+    /// By a URI in their certificate.
+    Certificates {
+        /// The trust domain of that URI.
+        trust_domain: String,
+    },
+    /// By a token whose SHA-256 stands in this file.
+    Keys(PathBuf),
+}
+
 impl Config {
     /// Lays the flags over the file they name, and checks everything.
     ///
@@ -98,13 +114,16 @@ impl Config {
         let identity = check_identity(settings, dev, problems);
         if let Some(ca) = &settings.tls_client_ca {
             must_be_readable("tls-client-ca", ca, problems);
-        } else if let Some(open) = listen_quic.filter(|address| !dev && !address.ip().is_loopback()) {
+        } else if let Some(open) =
+            listen_quic.filter(|address| !dev && settings.node_keys.is_none() && !address.ip().is_loopback())
+        {
             problems.push(format!(
-                "listen-quic: {open} can be reached from other machines, and without --tls-client-ca anybody there \
-                 could report as any node; give --tls-client-ca FILE (the authority that signs the agents' \
-                 certificates), listen on 127.0.0.1, or use --dev while trying things out"
+                "listen-quic: {open} can be reached from other machines, and without --tls-client-ca or --node-keys \
+                 anybody there could report as any node; give --tls-client-ca FILE (the authority that signs the agents' \
+                 certificates) or --node-keys FILE, listen on 127.0.0.1, or use --dev while trying things out"
             ));
         }
+        let proof = check_proof(settings, problems);
         let ingest = check_ingest(settings, problems);
         let (request, adaptive_cadence) = check_cadence(settings, problems);
         let limits = check_limits(settings, problems);
@@ -117,6 +136,7 @@ impl Config {
             listen_http: listen_http?,
             identity: identity?,
             client_ca: settings.tls_client_ca.clone(),
+            proof,
             ingest,
             request,
             adaptive_cadence,
@@ -156,6 +176,33 @@ fn check_identity(settings: &Settings, dev: bool, problems: &mut Problems) -> Op
             problems.push("tls-cert and tls-key go together: one is given, the other is not");
             None
         }
+    }
+}
+
+fn check_proof(settings: &Settings, problems: &mut Problems) -> NodeProof {
+    let certificates = settings.agent_certificates;
+    if settings.tls_client_ca.is_none() && (certificates.is_some() || settings.trust_domain.is_some()) {
+        problems.push(
+            "agent-certificates and trust-domain say how to read agents' certificates, and none are asked for; give \
+             --tls-client-ca FILE",
+        );
+    }
+    let trust_domain = settings.trust_domain.clone().unwrap_or_else(|| "plimsoll".to_owned());
+    if trust_domain.is_empty() || trust_domain.contains(['/', ':', ' ']) {
+        problems.push(format!("trust-domain: '{trust_domain}' is no domain, such as fleet.example"));
+    }
+    if let Some(keys) = &settings.node_keys {
+        must_be_readable("node-keys", keys, problems);
+        if certificates == Some(AgentCertificates::PerNode) {
+            problems.push("node-keys: a node is proven by its token or by its certificate; give one of them");
+        }
+        return NodeProof::Keys(keys.clone());
+    }
+    let per_node = certificates.unwrap_or_default() == AgentCertificates::PerNode;
+    if settings.tls_client_ca.is_some() && per_node {
+        NodeProof::Certificates { trust_domain }
+    } else {
+        NodeProof::None
     }
 }
 
@@ -284,6 +331,26 @@ mod tests {
         })
         .unwrap();
         load(|s| s.listen_quic = Some("0.0.0.0:9476".to_owned())).unwrap();
+    }
+
+    #[test]
+    fn who_asks_for_certificates_has_each_node_prove_itself() {
+        let with = |change: fn(&mut Settings)| {
+            load(|s| {
+                s.tls_client_ca = Some("/dev/null".into());
+                change(s);
+            })
+        };
+        let plimsoll = NodeProof::Certificates { trust_domain: "plimsoll".to_owned() };
+        assert_eq!(with(|_| ()).unwrap().proof, plimsoll);
+        assert_eq!(
+            with(|s| s.agent_certificates = Some(AgentCertificates::Shared)).unwrap().proof,
+            NodeProof::None
+        );
+        let keys = with(|s| s.node_keys = Some("/dev/null".into())).unwrap().proof;
+        assert_eq!(keys, NodeProof::Keys("/dev/null".into()));
+        assert!(with(|s| s.trust_domain = Some("spiffe://x".to_owned())).is_err());
+        assert!(load(|s| s.trust_domain = Some("x".to_owned())).is_err());
     }
 
     #[test]

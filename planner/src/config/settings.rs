@@ -5,6 +5,17 @@ use std::path::PathBuf;
 use plimsoll_shell::{duration::HumanDuration, logging::LogFormat};
 use serde::{Deserialize, Serialize};
 
+/// What agents' certificates say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AgentCertificates {
+    /// Each names its node.
+    #[default]
+    PerNode,
+    /// One serves all.
+    Shared,
+}
+
 /// Flags of the planner. Every flag but `--config` may stand in the TOML file under the same name.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -33,6 +44,22 @@ pub struct Settings {
     #[arg(long, value_name = "FILE", help_heading = "Agents")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_client_ca: Option<PathBuf>,
+
+    /// Whether each agent's certificate names its node (URI spiffe://TRUST-DOMAIN/node/NAME), or one serves all agents, any
+    /// of which may then report as any node [default: per-node].
+    #[arg(long, value_name = "per-node|shared", help_heading = "Agents")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_certificates: Option<AgentCertificates>,
+
+    /// The trust domain in agents' certificates [default: plimsoll].
+    #[arg(long, value_name = "DOMAIN", help_heading = "Agents")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust_domain: Option<String>,
+
+    /// File with a line `NODE SHA256` for each node: agents prove their node by a token (--planner-token) with that SHA-256.
+    #[arg(long, value_name = "FILE", help_heading = "Agents")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_keys: Option<PathBuf>,
 
     /// Make a throw-away certificate and let any agent in. For trying things out on one machine; says so loudly.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "Agents")]

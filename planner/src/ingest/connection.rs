@@ -7,6 +7,7 @@ use plimsoll_common::{
     wire::{Ack, CloseCode, Frame, Hello, MAX_FRAME_BYTES, Message, Request, WireError},
 };
 use quinn::{Connection, Incoming, ReadError, ReadToEndError, RecvStream, VarInt};
+use rustls_pki_types::CertificateDer;
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -15,7 +16,7 @@ use tokio::{
 use tracing::Instrument;
 
 use super::{
-    Answer, Assembly, AssemblyError, Bucket, ConnectionId, Event, Shared, Window,
+    Answer, Assembly, AssemblyError, Bucket, Claim, ConnectionId, Event, Shared, Window,
     control::{ControlReader, ControlWriter, Next},
 };
 
@@ -141,13 +142,30 @@ async fn hello(quic: &Connection, shared: &Shared) -> Result<(Hello, ControlRead
             () = shared.cancel.cancelled() => return Err(End::going_away()),
         };
         if let Some(frame) = control_frame(next, shared)? {
-            let Message::Hello(hello) = frame.message else {
+            let Message::Hello(mut hello) = frame.message else {
                 return Err(End::order("the first message on the control stream must be a hello"));
             };
+            prove(quic, &hello, shared).await?;
+            // It has served its purpose, and nobody who sees the hello needs it.
+            hello.token = None;
             shared.stats.hellos.one();
             return Ok((hello, reader, ControlWriter::new(send)?));
         }
     }
+}
+
+/// Whether the agent is who its hello says.
+async fn prove(quic: &Connection, hello: &Hello, shared: &Shared) -> Result<(), End> {
+    let shown = quic.peer_identity().and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let claim = Claim {
+        node: &hello.node,
+        certificate: shown.as_ref().and_then(|chain| chain.first()),
+        token: hello.token.as_ref(),
+    };
+    shared.verifier.check(claim).await.map_err(|unproven| {
+        tracing::warn!(node = %hello.node, %unproven, "an agent is not who it says it is");
+        End::Close(CloseCode::Unproven, unproven.to_string())
+    })
 }
 
 /// Decodes what came on the control stream; `None` for what is skipped.

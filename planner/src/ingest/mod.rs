@@ -5,6 +5,7 @@ mod bucket;
 mod connection;
 mod control;
 mod cursor;
+mod identity;
 mod stats;
 
 use std::{
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub use assembly::{Assembly, Error as AssemblyError, Window};
 pub use bucket::Bucket;
 pub use cursor::{Cursor, GAP_PATIENCE, Verdict};
+pub use identity::{Anybody, Certificates, Checked, Claim, Keys, NodeVerifier, Unproven};
 pub use stats::{CLOSE_LABELS, Count, Held, IngestStats, Level};
 
 use crate::clock::Clock;
@@ -132,6 +134,7 @@ impl Default for IngestOptions {
 #[derive(Debug)]
 pub(crate) struct Shared {
     options: IngestOptions,
+    verifier: Box<dyn NodeVerifier>,
     stats: Arc<IngestStats>,
     events: mpsc::Sender<Event>,
     clock: Clock,
@@ -148,6 +151,15 @@ impl Shared {
     }
 }
 
+/// Who is let in.
+#[derive(Debug)]
+pub struct Door {
+    /// Speaks ALPN `plimsoll/1` and TLS 1.3.
+    pub tls: rustls::ServerConfig,
+    /// Decides who may speak for which node.
+    pub verifier: Box<dyn NodeVerifier>,
+}
+
 /// A bound UDP port that takes agents' connections.
 #[derive(Debug)]
 pub struct Ingest {
@@ -156,23 +168,33 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Binds the port. `tls` speaks ALPN `plimsoll/1` and TLS 1.3.
+    /// Binds the port.
     ///
     /// # Errors
     /// When the port can't be bound or the TLS configuration does not do for QUIC.
     pub fn bind(
         address: SocketAddr,
-        tls: rustls::ServerConfig,
+        door: Door,
         options: IngestOptions,
         stats: Arc<IngestStats>,
         events: mpsc::Sender<Event>,
         clock: Clock,
         cancel: CancellationToken,
     ) -> anyhow::Result<Self> {
+        let Door { tls, verifier } = door;
         let endpoint = quinn::Endpoint::server(server_config(tls)?, address)
             .with_context(|| format!("listen-quic: {address} can't be bound"))?;
         let decoder = Mutex::new(FrameDecoder::new()?);
-        Ok(Self { endpoint, shared: Arc::new(Shared { options, stats, events, clock, cancel, decoder }) })
+        Ok(Self {
+            endpoint,
+            shared: Arc::new(Shared { options, verifier, stats, events, clock, cancel, decoder }),
+        })
+    }
+
+    /// What takes a renewed certificate while connections go on.
+    #[must_use]
+    pub fn renewal(&self) -> Renewal {
+        Renewal(self.endpoint.clone())
     }
 
     /// Where it listens.
@@ -215,6 +237,21 @@ impl Ingest {
         while connections.join_next().await.is_some() {}
         drop(shared);
         let _ = timeout(FAREWELL, endpoint.wait_idle()).await;
+        Ok(())
+    }
+}
+
+/// Takes a renewed certificate for connections to come; those that stand keep the one that they were made with.
+#[derive(Debug, Clone)]
+pub struct Renewal(quinn::Endpoint);
+
+impl Renewal {
+    /// Shows and trusts what `tls` says from now on.
+    ///
+    /// # Errors
+    /// When the TLS configuration does not do for QUIC; then the last one stays.
+    pub fn renew(&self, tls: rustls::ServerConfig) -> anyhow::Result<()> {
+        self.0.set_server_config(Some(server_config(tls)?));
         Ok(())
     }
 }

@@ -283,15 +283,22 @@ async fn a_full_planner_says_so() {
 
 #[tokio::test]
 async fn with_an_authority_agents_must_show_a_certificate() {
-    let (identity, pem) = tls::Identity::throw_away(&["node-1"]).unwrap();
+    let (identity, pem) = tls::Identity::throw_away(&["spiffe://plimsoll/node/node-1"]).unwrap();
     let directory = std::env::temp_dir().join(format!("plimsoll-planner-mtls-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let ca = directory.join("ca.pem");
     std::fs::write(&ca, pem).unwrap();
     let planner = Planner::with(|settings| settings.tls_client_ca = Some(ca)).await;
-    let mut known = Agent::connect(&planner, Some(identity)).await;
+    let shown = tls::Identity { chain: identity.chain.clone(), key: identity.key.clone_key() };
+    let mut known = Agent::connect(&planner, Some(shown)).await;
     known.say(&hello_frame("node-1", 1)).await;
     assert_eq!(known.ack().await, Seq(0));
+    let again = tls::Identity { chain: identity.chain.clone(), key: identity.key.clone_key() };
+    let mut pretender = Agent::connect(&planner, Some(again)).await;
+    pretender.say(&hello_frame("node-2", 1)).await;
+    let (closed, reason) = pretender.closed().await;
+    assert_eq!(closed, code(CloseCode::Unproven));
+    assert!(reason.contains("spiffe://plimsoll/node/node-2"), "{reason}");
     let (stranger, _) = tls::Identity::throw_away(&["node-1"]).unwrap();
     for shown in [None, Some(stranger)] {
         // In TLS 1.3 the client believes in the connection until the server has seen its certificate.

@@ -49,7 +49,8 @@ pub(crate) fn planner(tls: PlannerTls) -> PlannerSpec {
 pub(crate) fn mutual_tls(world: &World, name: &str) -> anyhow::Result<(PlannerTls, PlannerLink)> {
     let authority = Authority::new(world, name)?;
     let server = authority.issue(world, &format!("{name}-planner"), &["127.0.0.1", "localhost"])?;
-    let client = authority.issue(world, &format!("{name}-agent"), &["agent"])?;
+    let nodes = ["node", "node-a", "node-b"].map(|node| format!("spiffe://plimsoll/node/{node}"));
+    let client = authority.issue(world, &format!("{name}-agent"), &nodes.each_ref().map(String::as_str))?;
     let link = PlannerLink {
         address: ([127, 0, 0, 1], 0).into(),
         authority: Some(authority.certificate.clone()),

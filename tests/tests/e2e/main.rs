@@ -4,6 +4,7 @@ mod cluster;
 mod counts;
 mod ends;
 mod expected;
+mod faults;
 mod gpu_states;
 mod lonely;
 mod pages;

@@ -21,22 +21,28 @@ use crate::{
     expected::Expected,
 };
 
-struct Setting {
-    agent: Agent,
-    engine: Arc<Emulator>,
-    spec: PlannerSpec,
-    http: Http,
-    world: World,
+pub(crate) struct Setting {
+    pub(crate) agent: Agent,
+    pub(crate) agent_spec: AgentSpec,
+    pub(crate) engine: Arc<Emulator>,
+    pub(crate) spec: PlannerSpec,
+    pub(crate) http: Http,
+    pub(crate) world: World,
 }
 
 /// A free UDP port for planners that follow one another. Between here and the planner's start somebody else could take
 /// it; the kernel hands out ports of others first.
-fn free_udp_port() -> SocketAddr {
+pub(crate) fn free_udp_port() -> SocketAddr {
     let socket = UdpSocket::bind(("127.0.0.1", 0)).expect("a free port");
     socket.local_addr().expect("its address")
 }
 
 async fn setting() -> Setting {
+    setting_at(free_udp_port()).await
+}
+
+/// An engine, and an agent that reports to this address.
+pub(crate) async fn setting_at(address: SocketAddr) -> Setting {
     let (world, http) = (World::new().expect("programs"), Http::default());
     let engine = EmulatorSpec::new("engine", LLAMA, "llama-3.1-8b-h100-tp1");
     let engine = engine.start(&world, &http).await.expect("an engine");
@@ -47,37 +53,36 @@ async fn setting() -> Setting {
         replica: None,
         gpus: Vec::new(),
     };
-    let address = free_udp_port();
-    let agent = AgentSpec {
+    let agent_spec = AgentSpec {
         endpoints: vec![endpoint],
         planner: Some(PlannerLink { address, authority: None, identity: None }),
         flags: [quick(), vec!["--gpu".to_owned(), "false".to_owned()]].concat(),
         ..AgentSpec::new("node")
     };
-    let mut agent = agent.start(&world, &http).await.expect("an agent");
+    let mut agent = agent_spec.start(&world, &http).await.expect("an agent");
     agent.engines_ready(1).await.expect("a page of the engine");
     let spec = PlannerSpec { quic: address, ..planner(PlannerTls::Dev) };
-    Setting { agent, engine: Arc::new(engine), spec, http, world }
+    Setting { agent, agent_spec, engine: Arc::new(engine), spec, http, world }
 }
 
 impl Setting {
-    async fn planner(&self, name: &str) -> Planner {
+    pub(crate) async fn planner(&self, name: &str) -> Planner {
         let spec = PlannerSpec { name: name.to_owned(), ..self.spec.clone() };
         spec.start(&self.world, &self.http).await.expect("a planner")
     }
 
-    async fn load(&self, count: usize, first_id: u64) {
+    pub(crate) async fn load(&self, count: usize, first_id: u64) {
         play(vec![Arc::clone(&self.engine)], requests(60.0, count, first_id), first_id)
             .await
             .expect("answers");
     }
 
-    fn ended(&self) -> Vec<Ended> {
+    pub(crate) fn ended(&self) -> Vec<Ended> {
         self.engine.ended().expect("a request log")
     }
 
     /// The agent holds nothing that a planner has not applied, save what happens right now.
-    async fn drained(&mut self) {
+    pub(crate) async fn drained(&mut self) {
         let status = self.agent.status_where("empty spool", PATIENCE, |status| {
             status["planner"]["state"] == "connected"
                 && status["planner"]["spool"]["reports"].as_u64() <= Some(1)
@@ -85,7 +90,7 @@ impl Setting {
         status.await.expect("an empty spool");
     }
 
-    async fn gone(&mut self) {
+    pub(crate) async fn gone(&mut self) {
         let gone = |status: &Value| status["planner"]["state"] != "connected";
         self.agent
             .status_where("agent that misses its planner", PATIENCE, gone)
@@ -100,7 +105,7 @@ fn chat(page: &Value) -> Option<&Value> {
     pools.iter().find(|pool| pool["name"] == "chat" && pool["model"] == LLAMA)
 }
 
-async fn shows(planner: &mut Planner, requests: &[Ended]) {
+pub(crate) async fn shows(planner: &mut Planner, requests: &[Ended]) {
     let expected = Expected::of(requests);
     let compare = |page: &Value| {
         let pool = chat(page).ok_or("no pool")?;
