@@ -11,8 +11,10 @@ use crate::{
 };
 
 mod buckets;
+mod exports;
 
 pub use buckets::CustomBuckets;
+pub use exports::{ExportConfig, SpanConfig};
 
 /// Longest time that an option may ask for, seconds: a day.
 const LONGEST_SECONDS: f64 = 86_400.0;
@@ -63,6 +65,8 @@ pub struct Config {
     pub drain: Option<Duration>,
     /// Histogram bounds other than the engine's own.
     pub buckets: CustomBuckets,
+    /// Where else to tell of each request or iteration.
+    pub exports: ExportConfig,
     /// Where to log requests.
     pub request_log: Option<PathBuf>,
     /// The GPUs to pretend to use.
@@ -155,7 +159,7 @@ impl Config {
             let reason = "give each UUID once, without spaces".to_owned();
             return Err(ConfigError::Malformed { option: "gpu", reason });
         }
-        let buckets = CustomBuckets::from_args(&args)?;
+        let (buckets, exports) = (CustomBuckets::from_args(&args)?, ExportConfig::from_args(&args)?);
         Ok(Self {
             listen: args.listen,
             address_file: args.address_file,
@@ -182,6 +186,7 @@ impl Config {
             drain: (args.drain || args.engine == Kind::Sglang)
                 .then(|| Duration::from_secs_f64(args.drain_timeout)),
             buckets,
+            exports,
             api_key: args.api_key,
             request_log: args.request_log,
             gpus: GpuConfig {
