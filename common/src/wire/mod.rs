@@ -25,7 +25,7 @@ pub use hello::{Ack, Hello, Request};
 pub use inventory::{DomainKind, DriverInfo, EngineInfo, GpuInfo, HostInfo, Inventory, NvLinkDomain};
 pub use report::{
     AgentCost, EngineColumns, EngineState, GpuColumns, GpuState, HistogramColumns, HistogramEntry, Report,
-    SourceState,
+    SourceState, StateEvidence,
 };
 
 /// The application protocol negotiated in TLS.

@@ -5,8 +5,8 @@ use plimsoll_common::{
     units::Micros,
 };
 use plimsoll_core::fleet::{
-    Counter, DistributionKey, DistributionSummary, FleetSnapshot, Freshness, PoolGauges, QUANTILES, Source,
-    Tally, Totals, Window, WindowSummaries,
+    Counter, DistributionKey, DistributionSummary, EngineState, FleetSnapshot, Freshness, PoolGauges,
+    QUANTILES, Source, Tally, Totals, Window, WindowSummaries,
 };
 use plimsoll_shell::metrics::{Label, MetricPage, MetricType};
 
@@ -125,6 +125,11 @@ fn fleet(page: &mut MetricPage, snapshot: &FleetSnapshot) {
     for (name, help, tally) in tallies {
         by_status(page, &format!("plimsoll_fleet_{name}"), help, &[(&[], tally)]);
     }
+    let help = "Engines by the state in which their agents see them.";
+    let mut states = page.family("plimsoll_fleet_engine_states", MetricType::Gauge, help);
+    for state in EngineState::ALL {
+        states.sample(&[("state", state.as_str())], fleet.engine_states.get(state));
+    }
     page.gauge("plimsoll_fleet_gpus_lost", "Live GPUs that their agents see as lost.", &[], fleet.gpus_lost);
     page.gauge("plimsoll_fleet_pools", "Pools.", &[], fleet.pools);
     page.gauge("plimsoll_fleet_models", "Models.", &[], fleet.models);
@@ -187,7 +192,7 @@ fn scope(page: &mut MetricPage, prefix: &str, what: &str, rows: &[Scoped<'_>]) {
     by_status(page, &format!("{prefix}_engines"), &help, &tallies);
     type Gauge = fn(&PoolGauges) -> Option<u64>;
     let gauges: &[(&str, &str, Gauge)] = &[
-        ("engines_ready", "Live engines whose page was read", |g| Some(g.engines_ready)),
+        ("engines_ready", "Live engines that serve", |g| Some(g.engines_ready)),
         ("replicas", "Replicas", |g| Some(g.replicas)),
         ("gpus", "GPUs, where they are declared,", |g| g.gpus),
         ("running_requests", "Requests in the running batches of live engines", |g| g.running_requests),
@@ -208,6 +213,18 @@ fn scope(page: &mut MetricPage, prefix: &str, what: &str, rows: &[Scoped<'_>]) {
         let (name, help) = (format!("{prefix}_{name}"), format!("{help} of the {what}."));
         let mut family = page.family(&name, MetricType::Gauge, &help);
         rows.iter().for_each(|row| family.maybe(&row.labels, value(row.gauges)));
+    }
+    let (name, help) = (
+        format!("{prefix}_engine_states"),
+        format!(
+            "Engines of the {what} by the state in which their agents see them; states without any are left out."
+        ),
+    );
+    let mut states = page.family(&name, MetricType::Gauge, &help);
+    for row in rows {
+        for (state, n) in row.gauges.engine_states.iter() {
+            states.sample(&row.with(&[("state", state.as_str())]), n);
+        }
     }
     let (name, help) = (
         format!("{prefix}_kv_cache_utilization_ratio"),

@@ -2,6 +2,7 @@
 
 mod agent;
 mod dcgm;
+mod engine_state;
 mod engines;
 mod exact;
 mod gpu_health;
@@ -19,7 +20,7 @@ use crate::gpu::{GpuReading, GpuSnapshot};
 pub(super) fn page(pages: &Pages) -> String {
     let now = Instant::now();
     let snapshot = pages.gpus(now);
-    let seen = pages.engines();
+    let seen = pages.engines(now);
     let rows = Row::all(&snapshot);
     let mut page = MetricPage::new();
     gpus::write(&mut page, &rows, &snapshot);
@@ -27,6 +28,7 @@ pub(super) fn page(pages: &Pages) -> String {
     gpu_links::write(&mut page, &rows, &pages.topology());
     pods::write(&mut page, &rows, &pages.attribution(), now);
     gpu_source::write(&mut page, &snapshot, now);
+    engine_state::write(&mut page, &seen, now);
     engines::gauges(&mut page, &seen, now);
     engines::counters(&mut page, &seen);
     engines::distributions(&mut page, &seen);

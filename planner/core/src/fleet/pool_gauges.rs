@@ -12,7 +12,7 @@ use super::{
     limits::Freshness,
     node::Engine,
     observation::{EngineGauges, EngineState},
-    snapshot::Tally,
+    snapshot::{EngineStates, Tally},
 };
 
 /// Engines of a pool or model together.
@@ -20,8 +20,10 @@ use super::{
 pub struct PoolGauges {
     /// Engines by freshness.
     pub engines: Tally,
-    /// Live engines whose page was read.
+    /// Live engines that serve.
     pub engines_ready: u64,
+    /// Engines by the state in which their agents see them; those of nodes that are not live are in none.
+    pub engine_states: EngineStates,
     /// Different replicas; an engine without one counts as one.
     pub replicas: u64,
     /// Different GPUs; absent where no engine's GPUs are declared.
@@ -50,6 +52,17 @@ pub struct PoolGauges {
     pub signal_age_seconds_max: Option<f64>,
 }
 
+/// How an engine is seen at an instant.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// How fresh its gauges are.
+    pub(super) status: Freshness,
+    /// Its state, where its node is live. An engine's page may be long gone while its agent is there and says so.
+    pub(super) state: Option<EngineState>,
+    /// For how long its values stay live.
+    pub(super) fresh: Micros,
+}
+
 /// Sums engines of a pool or model, one after the other.
 #[derive(Debug, Default)]
 pub(super) struct PoolSums<'a> {
@@ -62,8 +75,8 @@ pub(super) struct PoolSums<'a> {
 }
 
 impl<'a> PoolSums<'a> {
-    pub(super) fn add(&mut self, node: &'a NodeName, engine: &'a Engine, status: Freshness, fresh: Micros) {
-        let identity = &engine.identity;
+    pub(super) fn add(&mut self, node: &'a NodeName, engine: &'a Engine, seen: Seen) {
+        let (identity, Seen { status, state, fresh }) = (&engine.identity, seen);
         self.fresh = self.fresh.max(fresh);
         if identity.front_end {
             // It serves no tokens: it is no engine of the pool, and no replica.
@@ -73,6 +86,9 @@ impl<'a> PoolSums<'a> {
             return;
         }
         self.gauges.engines.count(status);
+        if let Some(state) = state {
+            self.gauges.engine_states.count(state);
+        }
         // A replica may span nodes, an engine without one is its own.
         self.replicas.insert(
             identity
