@@ -254,6 +254,11 @@ fn engine(columns: &EngineColumns, row: usize) -> EngineReading {
         frontend_inflight_requests: columns.frontend_inflight.get(row),
         frontend_queued_requests: columns.frontend_queued.get(row),
         scrape_seconds: columns.scrape_us.get(row).map(|us| Micros(us).as_secs_f64()),
+        forward_pass_ranks: columns.pass_ranks.get(row),
+        forward_pass_busy_ratio: columns.pass_busy_ppm.get(row).map(ratio),
+        queued_prefill_requests: columns.queued_prefill_requests.get(row),
+        queued_prefill_tokens: columns.queued_prefill_tokens.get(row),
+        queued_decode_requests: columns.queued_decode_requests.get(row),
         age: columns.age_ms.get(row).map(Micros::from_millis),
     };
     EngineReading { gauges, gained: gained(columns, row) }
@@ -296,6 +301,7 @@ fn gained(columns: &EngineColumns, row: usize) -> Counts {
             Counter::DraftTokens => &columns.draft_tokens,
             Counter::AcceptedTokens => &columns.accepted_tokens,
             Counter::FrontendArrived => &columns.frontend_arrived,
+            Counter::PassesLost => &columns.passes_lost,
         };
         gained.set(*counter, column.get(row));
     }
@@ -388,6 +394,9 @@ mod tests {
         sent.engines.state = [Some(6), Some(250)].into_iter().collect();
         sent.engines.evidence = [Some(15), Some(250)].into_iter().collect();
         sent.engines.state_ms = [Some(4_000)].into_iter().collect();
+        sent.engines.pass_busy_ppm = [None, Some(500_000)].into_iter().collect();
+        sent.engines.passes_lost = [None, Some(4)].into_iter().collect();
+        sent.engines.queued_prefill_requests = [None, Some(0)].into_iter().collect();
         sent.cost.cpu_us = Some(4_000);
         let (seen, _) = report(&sent, Micros(5), &node(), AgentEpoch(3), &inventory).unwrap();
         assert_eq!((seen.windows, seen.length, seen.age), (3, Micros(2_000_000), Micros(5)));
@@ -405,6 +414,15 @@ mod tests {
         assert_eq!((frozen.state, frozen.state_evidence), (Some(EngineState::Frozen), Some("nothing_moves")));
         assert_eq!(frozen.state_held, Some(Micros(4_000_000)));
         assert_eq!((unknown.state, unknown.state_evidence), (None, None), "words of a newer agent");
+        let passes = |row: usize| {
+            let gauges = &seen.engines[row].gauges;
+            (
+                gauges.forward_pass_busy_ratio,
+                gauges.queued_prefill_requests,
+                seen.engines[row].gained.get(Counter::PassesLost),
+            )
+        };
+        assert_eq!((passes(0), passes(1)), ((None, None, None), (Some(0.5), Some(0), Some(4))));
         assert_eq!(seen.host.agent_cpu_ratio, Some(0.002));
         assert_eq!(seen.host.gpu_source, Some(SourceHealth::Healthy));
     }

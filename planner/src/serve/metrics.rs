@@ -208,6 +208,15 @@ fn scope(page: &mut MetricPage, prefix: &str, what: &str, rows: &[Scoped<'_>]) {
         ("frontend_queued_requests", "Requests without a first token in live front-ends", |g| {
             g.frontend_queued_requests
         }),
+        ("queued_prefill_requests", "Requests queued for prefill by the schedulers of live engines", |g| {
+            g.queued_prefill_requests
+        }),
+        ("queued_prefill_tokens", "Prompt tokens queued by the schedulers of live engines", |g| {
+            g.queued_prefill_tokens
+        }),
+        ("queued_decode_requests", "Requests queued for decode by the schedulers of live engines", |g| {
+            g.queued_decode_requests
+        }),
     ];
     for (name, help, value) in gauges {
         let (name, help) = (format!("{prefix}_{name}"), format!("{help} of the {what}."));
@@ -235,20 +244,7 @@ fn scope(page: &mut MetricPage, prefix: &str, what: &str, rows: &[Scoped<'_>]) {
         kv.maybe(&row.with(&[("stat", "mean")]), row.gauges.kv_cache_utilization_ratio_mean);
         kv.maybe(&row.with(&[("stat", "max")]), row.gauges.kv_cache_utilization_ratio_max);
     }
-    type Highest = fn(&PoolGauges) -> Option<f64>;
-    let highest: [(&str, &str, Highest); 2] = [
-        ("kv_offload_utilization_ratio", "Highest utilization of the tier below the KV cache", |g| {
-            g.kv_offload_utilization_ratio_max
-        }),
-        ("signal_age_seconds", "Oldest signal of engines whose gauges only move when a request ends", |g| {
-            g.signal_age_seconds_max
-        }),
-    ];
-    for (name, help, value) in highest {
-        let (name, help) = (format!("{prefix}_{name}"), format!("{help}, of the {what}."));
-        let mut family = page.family(&name, MetricType::Gauge, &help);
-        rows.iter().for_each(|row| family.maybe(&row.labels, value(row.gauges)));
-    }
+    highest(page, prefix, what, rows);
     for counter in Counter::ALL {
         let name = format!("{prefix}_{}_total", counter.as_str());
         let help = format!("{} of the {what}, since first seen by this planner.", words(counter.as_str()));
@@ -262,6 +258,29 @@ fn scope(page: &mut MetricPage, prefix: &str, what: &str, rows: &[Scoped<'_>]) {
     }
     for unit in [Unit::Seconds, Unit::Tokens] {
         bounds(page, prefix, what, unit, rows);
+    }
+}
+
+/// What is told of the engine that has most of it.
+fn highest(page: &mut MetricPage, prefix: &str, what: &str, rows: &[Scoped<'_>]) {
+    type Highest = fn(&PoolGauges) -> Option<f64>;
+    let highest: [(&str, &str, Highest); 3] = [
+        ("kv_offload_utilization_ratio", "Highest utilization of the tier below the KV cache", |g| {
+            g.kv_offload_utilization_ratio_max
+        }),
+        (
+            "forward_pass_busy_ratio",
+            "Highest share of the last window in forward passes of a live engine",
+            |g| g.forward_pass_busy_ratio_max,
+        ),
+        ("signal_age_seconds", "Oldest signal of engines whose gauges only move when a request ends", |g| {
+            g.signal_age_seconds_max
+        }),
+    ];
+    for (name, help, value) in highest {
+        let (name, help) = (format!("{prefix}_{name}"), format!("{help}, of the {what}."));
+        let mut family = page.family(&name, MetricType::Gauge, &help);
+        rows.iter().for_each(|row| family.maybe(&row.labels, value(row.gauges)));
     }
 }
 

@@ -344,6 +344,16 @@ pub struct EngineGauges {
     pub frontend_queued_requests: Option<u64>,
     /// How long the last scrape of its page took.
     pub scrape_seconds: Option<f64>,
+    /// Ranks whose forward passes its agent hears.
+    pub forward_pass_ranks: Option<u64>,
+    /// Share of the window spent in forward passes, 0 to 1, the mean of those ranks.
+    pub forward_pass_busy_ratio: Option<f64>,
+    /// Requests queued for prefill, by the schedulers' own count.
+    pub queued_prefill_requests: Option<u64>,
+    /// Prompt tokens of those.
+    pub queued_prefill_tokens: Option<u64>,
+    /// Requests queued for decode: preempted, or waiting for their KV cache to arrive.
+    pub queued_decode_requests: Option<u64>,
     /// How old these gauges were at the end of the window; absent: fresh.
     #[serde(skip)]
     pub age: Option<Micros>,

@@ -48,6 +48,14 @@ pub struct PoolGauges {
     pub kv_cache_utilization_ratio_max: Option<f64>,
     /// Highest utilization of the tier below the KV cache, 0 to 1.
     pub kv_offload_utilization_ratio_max: Option<f64>,
+    /// Requests queued for prefill, by the schedulers' own count; absent where no engine's forward passes are heard.
+    pub queued_prefill_requests: Option<u64>,
+    /// Prompt tokens of those.
+    pub queued_prefill_tokens: Option<u64>,
+    /// Requests queued for decode, by the schedulers' own count.
+    pub queued_decode_requests: Option<u64>,
+    /// Highest share of its last window that a live engine spent in forward passes, 0 to 1.
+    pub forward_pass_busy_ratio_max: Option<f64>,
     /// The oldest signal of a live engine whose gauges only move when a request ends.
     pub signal_age_seconds_max: Option<f64>,
 }
@@ -114,6 +122,10 @@ impl<'a> PoolSums<'a> {
         raise(&mut self.gauges.kv_cache_utilization_ratio_max, fullest);
         raise(&mut self.gauges.kv_offload_utilization_ratio_max, gauges.kv_offload_utilization_ratio);
         raise(&mut self.gauges.signal_age_seconds_max, gauges.signal_age_seconds);
+        add(&mut self.gauges.queued_prefill_requests, gauges.queued_prefill_requests);
+        add(&mut self.gauges.queued_prefill_tokens, gauges.queued_prefill_tokens);
+        add(&mut self.gauges.queued_decode_requests, gauges.queued_decode_requests);
+        raise(&mut self.gauges.forward_pass_busy_ratio_max, gauges.forward_pass_busy_ratio);
     }
 
     fn add_front_end(&mut self, gauges: &EngineGauges) {
