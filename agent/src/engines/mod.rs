@@ -25,6 +25,7 @@ mod scrape;
 mod scrape_error;
 mod series;
 mod sglang;
+mod side;
 mod slo;
 mod state;
 mod target;
@@ -41,9 +42,13 @@ mod captured_tests;
 #[cfg(test)]
 mod client_tests;
 #[cfg(test)]
+mod dialect_tests;
+#[cfg(test)]
 mod fixtures;
 #[cfg(test)]
 mod scrape_tests;
+#[cfg(test)]
+mod side_tests;
 #[cfg(test)]
 mod state_tests;
 #[cfg(test)]

@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     cadence::{Cadence, Jitter},
     client::Client,
-    page_reader::read_page,
+    page_reader::read_page_of,
     scrape_error::ScrapeError,
+    side::SidePages,
     slo::{Buckets, Changed, Slo, SloEdge, edges_of},
     state::{Evidence, Movement, StateMachine},
     tracker::EngineTracker,
@@ -150,6 +151,7 @@ struct Scraper {
     endpoint: Endpoint,
     options: ScrapeOptions,
     client: Result<Client, ScrapeError>,
+    side: SidePages,
     tracker: EngineTracker,
     version: Option<String>,
     /// Whether the server has no readiness page; forgotten with the next failure.
@@ -160,7 +162,15 @@ impl Scraper {
     fn new(endpoint: Endpoint, options: ScrapeOptions) -> Self {
         let token = endpoint.bearer_token_file.clone();
         let client = Client::new(&endpoint.url, &endpoint.metrics_path, token, options);
-        Self { endpoint, options, client, tracker: EngineTracker::new(), version: None, no_ready_page: false }
+        Self {
+            endpoint,
+            options,
+            client,
+            side: SidePages::default(),
+            tracker: EngineTracker::new(),
+            version: None,
+            no_ready_page: false,
+        }
     }
 
     /// Reads the page, and what else tells how the engine is.
@@ -187,16 +197,21 @@ impl Scraper {
             Ok(client) => client,
             Err(error) => return (Err(error.clone()), Instant::now()),
         };
-        let bytes = client.page().await;
+        let Endpoint { kind, model, .. } = &self.endpoint;
+        let page = client.page().await;
+        let page =
+            page.and_then(|bytes| Ok(read_page_of(*kind, model.as_ref(), bytes, self.options.limits)?));
+        let page = self.side.complete(client, &self.endpoint, page).await;
         let taken = Instant::now();
-        let page = bytes.and_then(|bytes| Ok(read_page(self.endpoint.kind, bytes, self.options.limits)?));
         let page = match page {
             Ok(page) => page,
             Err(error) => return (Err(error), taken),
         };
-        if let Some(version) = client.version().await {
-            self.version = Some(version);
-        }
+        let version = match self.side.version() {
+            Some(version) => Some(version.clone()),
+            None => client.version().await,
+        };
+        self.version = version.or_else(|| self.version.take());
         let mut update = self.tracker.observe(&page);
         update.identity.version.clone_from(&self.version);
         *buckets = Some(Buckets::of(&page));
