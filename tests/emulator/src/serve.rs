@@ -113,7 +113,12 @@ impl Emulator {
         for task in self.others {
             task.abort();
         }
-        let _ = self.supervisor.await;
+        match self.supervisor.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("{error:#}"),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => tracing::error!(%error, "the supervisor was cancelled"),
+        }
     }
 }
 

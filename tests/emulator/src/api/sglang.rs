@@ -104,7 +104,7 @@ async fn server_info(State(api): State<Api>) -> Json<Value> {
     Json(json!({
         "model_path": config.model, "served_model_name": config.model, "tokenizer_path": config.model,
         "context_length": engine.max_model_len, "max_running_requests": engine.max_num_seqs,
-        "max_queued_requests": (engine.max_waiting < u32::MAX).then_some(engine.max_waiting),
+        "max_queued_requests": config.most_waiting,
         "chunked_prefill_size": engine.max_num_batched_tokens, "schedule_policy": "fcfs",
         "page_size": engine.block_size, "disable_radix_cache": !config.prefix_caching,
         "nnodes": 1, "node_rank": 0, "tp_size": 1, "pp_size": 1, "dp_size": 1, "ep_size": 1,

@@ -39,6 +39,8 @@ pub struct Config {
     pub model: String,
     /// The engine model's configuration; its timing has the speed in it.
     pub engine: EngineConfig,
+    /// How many requests may wait, if the user said so.
+    pub most_waiting: Option<u32>,
     /// KV blocks as the engine announces them: in vLLM one more than requests can hold.
     pub num_gpu_blocks: u32,
     /// Whether the user named the number of blocks, which the page tells.
@@ -176,6 +178,7 @@ impl Config {
             warmup: Duration::from_secs_f64(args.warmup),
             model: args.model.unwrap_or(profile.model),
             engine,
+            most_waiting: args.max_num_queued_reqs,
             num_gpu_blocks,
             num_gpu_blocks_override: args.num_gpu_blocks.is_some(),
             prefix_caching: !args.no_enable_prefix_caching,

@@ -101,8 +101,11 @@ impl Incarnation {
 
     /// Stops at once: what is in flight is cut off, and every connection is reset.
     pub(super) async fn stop(self) {
-        self.server.abort();
-        let _ = self.server.await;
+        // After a drain it has ended already.
+        if !self.server.is_finished() {
+            self.server.abort();
+            let _ = self.server.await;
+        }
         self.cut.cancel();
         self.api.driver.stop();
         let thread = self.thread;
