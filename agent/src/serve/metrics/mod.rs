@@ -7,6 +7,7 @@ mod engines;
 mod exact;
 mod gpu_health;
 mod gpu_links;
+mod gpu_mig;
 mod gpu_source;
 mod gpus;
 mod pods;
@@ -24,6 +25,7 @@ pub(super) fn page(pages: &Pages) -> String {
     let rows = Row::all(&snapshot);
     let mut page = MetricPage::new();
     gpus::write(&mut page, &rows, &snapshot);
+    gpu_mig::write(&mut page, &rows);
     gpu_health::write(&mut page, &rows);
     gpu_links::write(&mut page, &rows, &pages.topology());
     pods::write(&mut page, &rows, &pages.attribution(), now);
