@@ -232,12 +232,13 @@ fn gpu(columns: &GpuColumns, row: usize) -> GpuReading {
 fn engine(columns: &EngineColumns, row: usize) -> EngineReading {
     let usage = columns.kv_usage_ppm.get(row);
     let gauges = EngineGauges {
-        state: columns.state.get(row).and_then(wire::EngineState::from_code).map(|state| match state {
-            wire::EngineState::Ready => EngineState::Ready,
-            wire::EngineState::Unreachable => EngineState::Unreachable,
-            wire::EngineState::Unrecognised => EngineState::Unrecognised,
-            wire::EngineState::Pending => EngineState::Pending,
-        }),
+        state: columns.state.get(row).and_then(wire::EngineState::from_code).map(engine_state),
+        state_evidence: columns
+            .evidence
+            .get(row)
+            .and_then(wire::StateEvidence::from_code)
+            .map(wire::StateEvidence::as_str),
+        state_held: columns.state_ms.get(row).map(Micros::from_millis),
         running_requests: columns.running.get(row),
         waiting_requests: columns.waiting.get(row),
         waiting_for_capacity_requests: columns.waiting_capacity.get(row),
@@ -253,9 +254,30 @@ fn engine(columns: &EngineColumns, row: usize) -> EngineReading {
         frontend_inflight_requests: columns.frontend_inflight.get(row),
         frontend_queued_requests: columns.frontend_queued.get(row),
         scrape_seconds: columns.scrape_us.get(row).map(|us| Micros(us).as_secs_f64()),
+        forward_pass_ranks: columns.pass_ranks.get(row),
+        forward_pass_busy_ratio: columns.pass_busy_ppm.get(row).map(ratio),
+        queued_prefill_requests: columns.queued_prefill_requests.get(row),
+        queued_prefill_tokens: columns.queued_prefill_tokens.get(row),
+        queued_decode_requests: columns.queued_decode_requests.get(row),
         age: columns.age_ms.get(row).map(Micros::from_millis),
     };
     EngineReading { gauges, gained: gained(columns, row) }
+}
+
+const fn engine_state(state: wire::EngineState) -> EngineState {
+    match state {
+        wire::EngineState::Ready => EngineState::Ready,
+        wire::EngineState::Unreachable => EngineState::Unreachable,
+        wire::EngineState::WrongEndpoint => EngineState::WrongEndpoint,
+        wire::EngineState::Pending => EngineState::Pending,
+        wire::EngineState::Starting => EngineState::Starting,
+        wire::EngineState::Frozen => EngineState::Frozen,
+        wire::EngineState::Sleeping => EngineState::Sleeping,
+        wire::EngineState::Draining => EngineState::Draining,
+        wire::EngineState::Gone => EngineState::Gone,
+        wire::EngineState::Unauthorised => EngineState::Unauthorised,
+        wire::EngineState::Follower => EngineState::Follower,
+    }
 }
 
 fn gained(columns: &EngineColumns, row: usize) -> Counts {
@@ -279,6 +301,7 @@ fn gained(columns: &EngineColumns, row: usize) -> Counts {
             Counter::DraftTokens => &columns.draft_tokens,
             Counter::AcceptedTokens => &columns.accepted_tokens,
             Counter::FrontendArrived => &columns.frontend_arrived,
+            Counter::PassesLost => &columns.passes_lost,
         };
         gained.set(*counter, column.get(row));
     }
@@ -368,6 +391,12 @@ mod tests {
         sent.engines.sleep = [Some(3), Some(250)].into_iter().collect();
         sent.engines.rejected = [None, Some(4)].into_iter().collect();
         sent.engines.signal_age_ms = [None, Some(1_500)].into_iter().collect();
+        sent.engines.state = [Some(6), Some(250)].into_iter().collect();
+        sent.engines.evidence = [Some(15), Some(250)].into_iter().collect();
+        sent.engines.state_ms = [Some(4_000)].into_iter().collect();
+        sent.engines.pass_busy_ppm = [None, Some(500_000)].into_iter().collect();
+        sent.engines.passes_lost = [None, Some(4)].into_iter().collect();
+        sent.engines.queued_prefill_requests = [None, Some(0)].into_iter().collect();
         sent.cost.cpu_us = Some(4_000);
         let (seen, _) = report(&sent, Micros(5), &node(), AgentEpoch(3), &inventory).unwrap();
         assert_eq!((seen.windows, seen.length, seen.age), (3, Micros(2_000_000), Micros(5)));
@@ -381,8 +410,29 @@ mod tests {
         assert_eq!(seen.engines[1].gauges.sleep, None);
         assert_eq!(seen.engines[1].gained.get(Counter::Rejected), Some(4));
         assert_eq!(seen.engines[1].gauges.signal_age_seconds, Some(1.5));
+        let [frozen, unknown] = [&seen.engines[0].gauges, &seen.engines[1].gauges];
+        assert_eq!((frozen.state, frozen.state_evidence), (Some(EngineState::Frozen), Some("nothing_moves")));
+        assert_eq!(frozen.state_held, Some(Micros(4_000_000)));
+        assert_eq!((unknown.state, unknown.state_evidence), (None, None), "words of a newer agent");
+        let passes = |row: usize| {
+            let gauges = &seen.engines[row].gauges;
+            (
+                gauges.forward_pass_busy_ratio,
+                gauges.queued_prefill_requests,
+                seen.engines[row].gained.get(Counter::PassesLost),
+            )
+        };
+        assert_eq!((passes(0), passes(1)), ((None, None, None), (Some(0.5), Some(0), Some(4))));
         assert_eq!(seen.host.agent_cpu_ratio, Some(0.002));
         assert_eq!(seen.host.gpu_source, Some(SourceHealth::Healthy));
+    }
+
+    #[test]
+    fn states_have_the_same_names_on_both_sides() {
+        for state in wire::EngineState::ALL {
+            assert_eq!(engine_state(*state).as_str(), state.as_str());
+        }
+        assert_eq!(EngineState::ALL.len(), wire::EngineState::ALL.len());
     }
 
     #[test]

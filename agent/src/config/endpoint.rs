@@ -1,22 +1,27 @@
 //! One engine's metrics page, and what the page does not tell.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use plimsoll_common::{
     engine::{EngineKind, Role},
     ids::{EngineId, GpuUuid, ModelName, PoolName, ReplicaId},
+    units::{Micros, Ratio},
     wire::{MAX_ENGINES, MAX_GPUS},
 };
-use plimsoll_shell::config::Problems;
+use plimsoll_shell::{config::Problems, duration::HumanDuration};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Settings,
     exact::{self, ExactSources},
 };
+use crate::engines::Slo;
+
+/// What a limit of an SLO may be.
+const LIMITS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(2);
 
 /// One engine to read, validated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
     /// Its name on this node; defaults to the URL's `host:port`.
     pub id: EngineId,
@@ -42,10 +47,14 @@ pub struct Endpoint {
     pub iteration_stats: bool,
     /// Where it tells of single requests and forward passes.
     pub exact: ExactSources,
+    /// The file with the bearer token that its server wants to see.
+    pub bearer_token_file: Option<PathBuf>,
+    /// What is promised of it.
+    pub slo: Option<Slo>,
 }
 
 /// One `[[endpoint]]` of the file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct EndpointTable {
     /// The server's root URL.
@@ -89,6 +98,33 @@ pub struct EndpointTable {
     /// The service of its OTLP traces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp_service: Option<String>,
+    /// File with the token to show to its server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bearer_token_file: Option<PathBuf>,
+    /// What is promised of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slo: Option<SloTable>,
+}
+
+/// One `[endpoint.slo]` of the file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SloTable {
+    /// The share of requests that must keep each limit, in percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percentile: Option<f64>,
+    /// Time to first token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttft: Option<HumanDuration>,
+    /// Inter-token latency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub itl: Option<HumanDuration>,
+    /// Time per output token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tpot: Option<HumanDuration>,
+    /// Arrival to last token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub e2e: Option<HumanDuration>,
 }
 
 impl EndpointTable {
@@ -108,6 +144,8 @@ impl EndpointTable {
         "request-metrics-dir",
         "forward-pass-metrics",
         "otlp-service",
+        "bearer-token-file",
+        "slo",
     ];
 }
 
@@ -169,7 +207,32 @@ fn check(table: &EndpointTable, problems: &mut Problems) -> Option<Endpoint> {
         follower: table.follower.unwrap_or(false),
         iteration_stats: table.iteration_stats.unwrap_or(false),
         exact,
+        bearer_token_file: table.bearer_token_file.clone(),
+        slo: table.slo.as_ref().and_then(|slo| check_slo(slo, &place("slo"), problems)),
     })
+}
+
+fn check_slo(table: &SloTable, place: &str, problems: &mut Problems) -> Option<Slo> {
+    let mut limit = |name: &str, given: Option<HumanDuration>| {
+        let HumanDuration(limit) = given?;
+        if !LIMITS.contains(&limit) {
+            problems.push(format!("{place}.{name}: {limit:?} is outside 1ms to 2h"));
+        }
+        Some(Micros(u64::try_from(limit.as_micros()).unwrap_or(u64::MAX)))
+    };
+    let (ttft, itl) = (limit("ttft", table.ttft), limit("itl", table.itl));
+    let (tpot, e2e) = (limit("tpot", table.tpot), limit("e2e", table.e2e));
+    if ttft.or(itl).or(tpot).or(e2e).is_none() {
+        problems.push(format!(
+            "{place}: it promises nothing; give ttft, itl, tpot or e2e, such as ttft = \"500ms\""
+        ));
+    }
+    let percent = table.percentile.unwrap_or(95.0);
+    if !(1.0..=100.0).contains(&percent) {
+        problems.push(format!("{place}.percentile: {percent} is outside 1 to 100"));
+    }
+    let percentile = problems.take(&format!("{place}.percentile"), Ratio::new(percent / 100.0))?;
+    Some(Slo { percentile, ttft, itl, tpot, e2e })
 }
 
 /// Where an engine serves its Prometheus page unless it is told otherwise. TensorRT-LLM's `/metrics` is another page,

@@ -14,7 +14,7 @@ use plimsoll_shell::{
 
 use crate::attribution::AttributionOptions;
 
-pub use endpoint::{Endpoint, EndpointTable};
+pub use endpoint::{Endpoint, EndpointTable, SloTable};
 pub use exact::{ExactSources, FpmAddress, OtlpReceiver};
 pub use settings::Settings;
 

@@ -105,7 +105,16 @@ impl Client {
     /// Reads another page of the same server, of at most `limit` bytes, over the same connection, with the same token,
     /// patience and rule for redirects.
     pub(super) async fn get(&mut self, path: &str, limit: usize) -> Result<&[u8], ScrapeError> {
-        let allowed = self.options.timeout;
+        self.get_within(path, limit, self.options.timeout).await
+    }
+
+    /// The same within a shorter time, for what is asked beside the page.
+    pub(super) async fn get_within(
+        &mut self,
+        path: &str,
+        limit: usize,
+        allowed: Duration,
+    ) -> Result<&[u8], ScrapeError> {
         let outcome = timeout(allowed, self.follow(path.to_owned(), limit)).await;
         if let Err(error) = outcome.unwrap_or_else(|_| Err(self.late(allowed))) {
             // What is left of the answer would come before the next one.

@@ -15,15 +15,14 @@ impl EngineDelta {
             (None, None) => None,
             (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
         };
-        let live = gains.contains_key(&Counter::LivePrefill);
-        let live_prompt = sum(of(Counter::LivePrefill), of(Counter::LiveCached)).filter(|_| live);
+        let live_prompt = of(Counter::LivePrefill)
+            .map(|tokens| tokens.saturating_add(of(Counter::LiveCached).unwrap_or(0)));
         // The first token of a request comes from its prefill, so that it is not among the decoded ones.
-        let live_generated =
-            of(Counter::LiveDecoded).filter(|_| live).map(|tokens| tokens.saturating_add(first_tokens));
+        let live_generated = of(Counter::LiveDecoded).map(|tokens| tokens.saturating_add(first_tokens));
         let counted_hits = sum(of(Counter::PrefixHits), of(Counter::CachedBelow));
         self.prompt_tokens = live_prompt.or_else(|| of(Counter::PromptTokens));
         self.generation_tokens = live_generated.or_else(|| of(Counter::GenerationTokens));
-        self.prefix_hits = of(Counter::LiveCached).filter(|_| live).or(counted_hits);
+        self.prefix_hits = of(Counter::LiveCached).or(counted_hits);
         // An engine that counts the hits alone looks up every prompt token.
         self.prefix_queries = of(Counter::PrefixQueries)
             .or_else(|| if self.prefix_hits.is_some() { self.prompt_tokens } else { None });

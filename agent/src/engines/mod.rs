@@ -9,6 +9,7 @@
 
 mod arrivals;
 mod bearer;
+mod cadence;
 mod client;
 mod detect;
 mod dialect;
@@ -24,6 +25,9 @@ mod scrape;
 mod scrape_error;
 mod series;
 mod sglang;
+mod side;
+mod slo;
+mod state;
 mod target;
 mod tracker;
 mod triton;
@@ -38,9 +42,15 @@ mod captured_tests;
 #[cfg(test)]
 mod client_tests;
 #[cfg(test)]
+mod dialect_tests;
+#[cfg(test)]
 mod fixtures;
 #[cfg(test)]
 mod scrape_tests;
+#[cfg(test)]
+mod side_tests;
+#[cfg(test)]
+mod state_tests;
 #[cfg(test)]
 mod test_server;
 #[cfg(test)]
@@ -52,6 +62,8 @@ pub use page::{Counter, EnginePage, HistogramCounts, HistogramSeries, PageError}
 pub use page_reader::{read_page, read_page_of};
 pub use scrape::{ScrapeOptions, run, spawn_scraper};
 pub use scrape_error::{ScrapeError, TokenUse};
+pub use slo::{Buckets, Flag, Slo, SloEdge, SloMetric, edges_of};
+pub use state::{Evidence, Movement, PageEvidence, Seen, StateMachine};
 pub use tracker::EngineTracker;
 pub use update::{
     EngineDelta, EngineGauges, EngineIdentity, EngineReading, EngineUpdate, HistogramDelta, PageQuality,

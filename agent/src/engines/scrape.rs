@@ -1,6 +1,8 @@
 //! The loop that reads one engine.
 
-use std::time::Duration;
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use plimsoll_common::{engine::EngineKind, wire::EngineState};
 
 use tokio::{
     sync::mpsc,
@@ -10,13 +12,25 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    cadence::{Cadence, Jitter},
     client::Client,
-    page_reader::read_page,
+    page_reader::read_page_of,
     scrape_error::ScrapeError,
+    side::SidePages,
+    slo::{Buckets, Changed, Slo, SloEdge, edges_of},
+    state::{Evidence, Movement, StateMachine},
     tracker::EngineTracker,
     update::{EngineReading, EngineUpdate},
 };
 use crate::{config::Endpoint, exposition::Limits};
+
+/// When a scrape that is under way is told to be late. Well below the time-out, which leaves a busy engine the time that
+/// it needs: nobody should have to wait for that to see that an engine hangs.
+const LATE: Duration = Duration::from_secs(2);
+/// Where SGLang says whether it serves; unlike its `/health` it generates nothing.
+const READY_PATH: &str = "/ready";
+const MAX_READY_BYTES: usize = 4096;
+const READY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often and how patiently engines are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +73,8 @@ pub fn spawn_scraper(
 /// Reads one engine until `cancel` or until nobody takes the readings.
 ///
 /// One scrape is in flight at a time. It starts only when the channel has room for its reading: nothing read is ever
-/// dropped, and when readings are taken late the next one simply covers more time.
+/// dropped, and when readings are taken late the next one simply covers more time. A scrape that is late is told of
+/// while it is waited for, with a reading that has no page.
 pub async fn run(
     engine: usize,
     endpoint: Endpoint,
@@ -67,102 +82,214 @@ pub async fn run(
     tx: mpsc::Sender<EngineReading>,
     cancel: CancellationToken,
 ) {
-    let mut scraper = Scraper::new(engine, endpoint, options);
-    let mut cadence = Cadence::new(options);
-    let mut next = Instant::now();
-    // The first scrape is due at once, since it is the baseline. The second is early by a share that the engine's name
-    // decides, so that the engines of a node are not all read at the same instant.
-    let mut early = phase(scraper.endpoint.id.as_str());
+    let mut jitter = Jitter::of(endpoint.id.as_str());
+    let mut teller = Teller::new(engine, &endpoint, options, Instant::now());
+    let mut scraper = Scraper::new(endpoint, options);
+    // The first scrape is due at once, since it is the baseline, and the second is early.
+    let mut early = jitter.phase();
+    let (mut due, mut late_by) = (Instant::now(), Duration::ZERO);
     loop {
-        let due = async {
-            sleep_until(next).await;
+        let room = async {
+            sleep_until(due + late_by).await;
             tx.reserve().await
         };
         let permit = tokio::select! {
             biased;
             () = cancel.cancelled() => return,
-            permit = due => permit,
+            permit = room => permit,
         };
         let Ok(permit) = permit else { return };
+        let mut permit = Some(permit);
         let started = Instant::now();
-        let reading = tokio::select! {
-            biased;
-            () = cancel.cancelled() => return,
-            reading = scraper.scrape() => reading,
+        let mut looking = pin!(scraper.look());
+        let mut patience = pin!(sleep_until(started + LATE));
+        let look = loop {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                look = &mut looking => break look,
+                () = &mut patience, if permit.is_some() => {
+                    let late = teller.late(Instant::now(), LATE);
+                    if let Some(permit) = permit.take() {
+                        permit.send(late);
+                    }
+                }
+            }
         };
-        let pause = cadence.after(reading.took, reading.outcome.as_ref().err());
-        next = started + pause.mul_f64(std::mem::replace(&mut early, 1.0));
+        // Delays do not add up: each counts from when the scrape would have been due without the one before.
+        let base = started.checked_sub(late_by).unwrap_or(started);
+        let reading = teller.tell(base, started, look);
+        let pause = teller.pause.mul_f64(std::mem::replace(&mut early, 1.0));
+        due = base + pause;
+        late_by = pause.mul_f64(jitter.late());
+        let permit = match permit {
+            Some(permit) => Ok(permit),
+            None => tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                permit = tx.reserve() => permit,
+            },
+        };
+        let Ok(permit) = permit else { return };
         permit.send(reading);
     }
 }
 
-/// One engine and what is known of it.
+/// What one look at an engine gave.
+struct Look {
+    outcome: Result<EngineUpdate, ScrapeError>,
+    /// When the page was there.
+    taken: Instant,
+    /// What the engine's readiness page says.
+    says_ready: Option<bool>,
+    /// The bounds of the page's buckets.
+    buckets: Option<Buckets>,
+}
+
+/// Asks one engine.
 struct Scraper {
-    engine: usize,
     endpoint: Endpoint,
     options: ScrapeOptions,
     client: Result<Client, ScrapeError>,
+    side: SidePages,
     tracker: EngineTracker,
     version: Option<String>,
-    /// Whether the last scrape failed, so that a change is logged once.
-    failing: bool,
+    /// Whether the server has no readiness page; forgotten with the next failure.
+    no_ready_page: bool,
 }
 
 impl Scraper {
-    fn new(engine: usize, endpoint: Endpoint, options: ScrapeOptions) -> Self {
-        let client = Client::new(&endpoint.url, &endpoint.metrics_path, None, options);
+    fn new(endpoint: Endpoint, options: ScrapeOptions) -> Self {
+        let token = endpoint.bearer_token_file.clone();
+        let client = Client::new(&endpoint.url, &endpoint.metrics_path, token, options);
         Self {
-            engine,
             endpoint,
             options,
             client,
+            side: SidePages::default(),
             tracker: EngineTracker::new(),
             version: None,
-            failing: false,
+            no_ready_page: false,
         }
     }
 
-    async fn scrape(&mut self) -> EngineReading {
-        let started = Instant::now();
-        let (outcome, taken) = self.look().await;
+    /// Reads the page, and what else tells how the engine is.
+    async fn look(&mut self) -> Look {
+        let mut buckets = None;
+        let (outcome, taken) = self.read(&mut buckets).await;
         if outcome.as_ref().is_err_and(ScrapeError::shows_absence) {
             self.tracker.absent();
             self.version = None;
         }
-        self.log(&outcome);
-        EngineReading { engine: self.engine, taken, took: taken - started, outcome }
+        let says_ready = match &outcome {
+            Ok(update) => self.says_ready(update.identity.kind).await,
+            Err(_) => {
+                self.no_ready_page = false;
+                None
+            }
+        };
+        Look { outcome, taken, says_ready, buckets }
     }
 
     /// Reads the page, and the version where it is not known yet; gives the instant at which the page was there.
-    async fn look(&mut self) -> (Result<EngineUpdate, ScrapeError>, Instant) {
+    async fn read(&mut self, buckets: &mut Option<Buckets>) -> (Result<EngineUpdate, ScrapeError>, Instant) {
         let client = match &mut self.client {
             Ok(client) => client,
             Err(error) => return (Err(error.clone()), Instant::now()),
         };
-        let bytes = client.page().await;
+        let Endpoint { kind, model, .. } = &self.endpoint;
+        let page = client.page().await;
+        let page =
+            page.and_then(|bytes| Ok(read_page_of(*kind, model.as_ref(), bytes, self.options.limits)?));
+        let page = self.side.complete(client, &self.endpoint, page).await;
         let taken = Instant::now();
-        let page = bytes.and_then(|bytes| Ok(read_page(self.endpoint.kind, bytes, self.options.limits)?));
         let page = match page {
             Ok(page) => page,
             Err(error) => return (Err(error), taken),
         };
-        if let Some(version) = client.version().await {
-            self.version = Some(version);
-        }
+        let version = match self.side.version() {
+            Some(version) => Some(version.clone()),
+            None => client.version().await,
+        };
+        self.version = version.or_else(|| self.version.take());
         let mut update = self.tracker.observe(&page);
         update.identity.version.clone_from(&self.version);
+        *buckets = Some(Buckets::of(&page));
         (Ok(update), taken)
     }
 
-    fn log(&mut self, outcome: &Result<EngineUpdate, ScrapeError>) {
-        let engine = self.endpoint.id.as_str();
-        match outcome {
-            Err(error) if !self.failing => tracing::warn!(engine, %error, "engine can't be read"),
-            Err(error) => tracing::debug!(engine, %error, "engine still can't be read"),
-            Ok(_) if self.failing => tracing::info!(engine, "engine is read again"),
-            Ok(_) => {}
+    /// Asks an engine that has such a page whether it serves.
+    async fn says_ready(&mut self, kind: Option<EngineKind>) -> Option<bool> {
+        if kind != Some(EngineKind::Sglang) || self.no_ready_page {
+            return None;
         }
-        if let Ok(EngineUpdate { quality, delta, .. }) = outcome {
+        let client = self.client.as_mut().ok()?;
+        match client.get_within(READY_PATH, MAX_READY_BYTES, READY_TIMEOUT).await {
+            Ok(_) => Some(true),
+            Err(ScrapeError::Status { status: 503, .. }) => Some(false),
+            Err(ScrapeError::Status { .. } | ScrapeError::Unauthorised { .. }) => {
+                self.no_ready_page = true;
+                None
+            }
+            Err(_) => None,
+        }
+    }
+}
+
+/// Makes readings of looks: how the engine is, and what of it is new enough for the log.
+struct Teller {
+    engine: usize,
+    id: String,
+    address: String,
+    options: ScrapeOptions,
+    machine: StateMachine,
+    movement: Movement,
+    cadence: Cadence,
+    /// From the last scrape to the next.
+    pause: Duration,
+    slo: Option<Slo>,
+    buckets: Buckets,
+    edges: Arc<[SloEdge]>,
+    layout_changes: u64,
+}
+
+impl Teller {
+    fn new(engine: usize, endpoint: &Endpoint, options: ScrapeOptions, now: Instant) -> Self {
+        Self {
+            engine,
+            id: endpoint.id.as_str().to_owned(),
+            address: endpoint.url.trim_start_matches("http://").to_owned(),
+            options,
+            machine: StateMachine::new(now, endpoint.follower),
+            movement: Movement::default(),
+            cadence: Cadence::new(options),
+            pause: options.interval,
+            slo: endpoint.slo,
+            buckets: Buckets::default(),
+            edges: Arc::default(),
+            layout_changes: 0,
+        }
+    }
+
+    /// The reading of a whole look that began at `started`; the pause until the next counts from `base`.
+    fn tell(&mut self, base: Instant, started: Instant, look: Look) -> EngineReading {
+        let Look { outcome, taken, says_ready, buckets } = look;
+        let took = taken.saturating_duration_since(started);
+        if let Ok(update) = &outcome {
+            self.learn(update, buckets);
+        }
+        let evidence = match &outcome {
+            Ok(update) => Evidence::Page(self.movement.of(update, says_ready)),
+            Err(error) => Evidence::Failed(error),
+        };
+        self.see(taken, evidence);
+        let suspects = self.machine.suspects_until();
+        let pause = self.cadence.after(took, outcome.as_ref().err(), suspects.is_some());
+        // The page that is to show a freeze had better come when it can, not a moment before.
+        let told = suspects.map(|until| until.saturating_duration_since(base));
+        self.pause = told.filter(|told| *told < pause * 2).map_or(pause, |told| told.max(pause));
+        if let Ok(EngineUpdate { quality, delta, .. }) = &outcome {
+            let engine = self.id.as_str();
             if delta.resets > 0 {
                 tracing::info!(engine, "engine restarted: its counters start again");
             }
@@ -170,88 +297,73 @@ impl Scraper {
                 tracing::debug!(engine, lines = quality.malformed_lines, %first, "malformed lines skipped");
             }
         }
-        self.failing = outcome.is_err();
-    }
-}
-
-/// How long to wait between scrapes.
-///
-/// The page is served by the event loop that serves the engine's users, so a scrape may take no more than a twentieth
-/// of that loop's time: interval = max(configured, 20 × the moving average of the scrape's duration).
-#[derive(Debug)]
-struct Cadence {
-    options: ScrapeOptions,
-    average: Option<Duration>,
-}
-
-impl Cadence {
-    const TIMES: u32 = 20;
-    /// Of the newest duration in the moving average.
-    const WEIGHT: f64 = 0.2;
-
-    const fn new(options: ScrapeOptions) -> Self {
-        Self { options, average: None }
+        self.reading(taken, took, outcome)
     }
 
-    /// The interval after a scrape that took this long. Where no server answered there was nothing to spare.
-    fn after(&mut self, took: Duration, error: Option<&ScrapeError>) -> Duration {
-        let answered = !matches!(
-            error,
-            Some(ScrapeError::Refused(_) | ScrapeError::Connect { .. } | ScrapeError::Url { .. })
-        );
-        if answered {
-            let average = self
-                .average
-                .map_or(took, |average| average.mul_f64(1.0 - Self::WEIGHT) + took.mul_f64(Self::WEIGHT));
-            self.average = Some(average);
+    /// The reading of a look that is not over yet.
+    fn late(&mut self, now: Instant, after: Duration) -> EngineReading {
+        let error = ScrapeError::Late { address: self.address.clone(), after };
+        self.see(now, Evidence::Failed(&error));
+        self.reading(now, after, Err(error))
+    }
+
+    fn reading(
+        &self,
+        taken: Instant,
+        took: Duration,
+        outcome: Result<EngineUpdate, ScrapeError>,
+    ) -> EngineReading {
+        EngineReading {
+            engine: self.engine,
+            taken,
+            took,
+            outcome,
+            seen: self.machine.seen().clone(),
+            slo: Arc::clone(&self.edges),
+            layout_changes: self.layout_changes,
         }
-        let polite = self.average.unwrap_or_default().saturating_mul(Self::TIMES);
-        self.options.interval.max(polite.min(self.options.longest_interval))
-    }
-}
-
-/// A share between a half and one from a text, by FNV-1a and a last multiplication that spreads the last byte, in
-/// which the engines of a node often differ alone, over the upper bits.
-fn phase(text: &str) -> f64 {
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let hash = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    0.5 + (hash >> 11) as f64 / (1u64 << 54) as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const fn ms(ms: u64) -> Duration {
-        Duration::from_millis(ms)
     }
 
-    #[test]
-    fn slow_pages_are_read_less_often() {
-        let mut cadence = Cadence::new(ScrapeOptions::default());
-        assert_eq!(cadence.after(ms(10), None), ms(1000));
-        let mut cadence = Cadence::new(ScrapeOptions::default());
-        assert_eq!(cadence.after(ms(200), None), ms(4000));
-        // The moving average follows, it does not jump.
-        assert_eq!(cadence.after(ms(100), None), ms(3600));
-        assert_eq!(cadence.after(ms(5000), None), ms(15_000));
+    /// Takes the evidence, and tells the log of a change.
+    fn see(&mut self, now: Instant, evidence: Evidence<'_>) {
+        // A page shows how the engine is until three more could have been there.
+        let patience = (self.pause * 3).max(self.options.interval * 3) + self.options.timeout;
+        let before = self.machine.seen().state;
+        let seen = self.machine.observe(now, evidence, patience);
+        let (engine, reason) = (self.id.as_str(), &seen.reason);
+        let (from, to) = (before.as_str(), seen.state.as_str());
+        match seen.state {
+            _ if seen.state == before => tracing::debug!(engine, state = to, %reason, "engine looked at"),
+            EngineState::Ready | EngineState::Follower if before == EngineState::Pending => {
+                tracing::info!(engine, state = to, %reason, "engine seen");
+            }
+            EngineState::Ready | EngineState::Follower | EngineState::Pending => {
+                tracing::info!(engine, from, state = to, %reason, "engine is back");
+            }
+            _ => tracing::warn!(engine, from, state = to, %reason, "engine does not serve"),
+        }
     }
 
-    #[test]
-    fn a_port_that_refuses_is_tried_at_the_configured_pace() {
-        let mut cadence = Cadence::new(ScrapeOptions::default());
-        let refused = ScrapeError::Refused("x".to_owned());
-        assert_eq!(cadence.after(ms(900), Some(&refused)), ms(1000));
-    }
-
-    #[test]
-    fn phases_spread() {
-        let phases: Vec<_> = (0..8).map(|port| phase(&format!("127.0.0.1:800{port}"))).collect();
-        assert!(phases.iter().all(|phase| (0.5..1.0).contains(phase)));
-        let distinct =
-            phases.iter().map(|phase| (phase * 64.0) as u64).collect::<std::collections::BTreeSet<_>>();
-        assert!(distinct.len() >= 5, "{phases:?}");
+    /// Looks at the bounds of the page's buckets, and whether they fit the SLO.
+    fn learn(&mut self, update: &EngineUpdate, buckets: Option<Buckets>) {
+        let Some(buckets) = buckets else { return };
+        let changed = self.buckets.take(buckets);
+        if changed == Changed::Nothing {
+            return;
+        }
+        let engine = self.id.as_str();
+        if changed == Changed::Other {
+            self.layout_changes = self.layout_changes.saturating_add(1);
+            tracing::info!(engine, "engine changed the buckets of its histograms");
+        }
+        let (Some(slo), Some(kind)) = (&self.slo, update.identity.kind) else { return };
+        let edges = edges_of(slo, kind, &self.buckets);
+        if edges[..] == self.edges[..] {
+            return;
+        }
+        for edge in edges.iter().filter(|edge| !edge.is_edge) {
+            tracing::warn!(engine, metric = edge.metric.as_str(), "{edge}");
+        }
+        self.edges = edges.into();
     }
 }

@@ -102,6 +102,25 @@ impl ScrapeError {
     pub const fn shows_absence(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Page(PageError::Unrecognised { .. }))
     }
+
+    /// Whether somebody answered.
+    #[must_use]
+    pub const fn is_answer(&self) -> bool {
+        match self {
+            Self::Url { .. }
+            | Self::Refused(_)
+            | Self::Connect { .. }
+            | Self::Timeout { .. }
+            | Self::Late { .. }
+            | Self::Closed { .. } => false,
+            Self::Broken { .. }
+            | Self::Unauthorised { .. }
+            | Self::Status { .. }
+            | Self::Redirect { .. }
+            | Self::TooLarge { .. }
+            | Self::Page(_) => true,
+        }
+    }
 }
 
 /// Which bearer token a request carried.

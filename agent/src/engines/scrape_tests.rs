@@ -46,11 +46,15 @@ struct Scraping {
 
 impl Scraping {
     fn of(url: &str, options: ScrapeOptions) -> Self {
+        Self::of_kind(EngineKind::Vllm, url, options)
+    }
+
+    fn of_kind(kind: EngineKind, url: &str, options: ScrapeOptions) -> Self {
         let endpoint = Endpoint {
             id: EngineId::parse("engine").unwrap(),
             url: url.to_owned(),
             metrics_path: "/metrics".to_owned(),
-            kind: Some(EngineKind::Vllm),
+            kind: Some(kind),
             model: None,
             pool: None,
             role: Some(Role::Aggregated),
@@ -59,6 +63,8 @@ impl Scraping {
             follower: false,
             iteration_stats: false,
             exact: crate::config::ExactSources::default(),
+            bearer_token_file: None,
+            slo: None,
         };
         let (tx, readings) = mpsc::channel(1);
         let cancel = CancellationToken::new();
@@ -102,7 +108,7 @@ async fn pages_come_over_one_connection_and_the_version_once() {
     });
     let mut scraping = Scraping::at(server.address);
     let first = scraping.next().await;
-    assert_eq!(first.state(), EngineState::Ready);
+    assert_eq!(first.seen.state, EngineState::Ready);
     let first = first.outcome.unwrap();
     assert_eq!(first.identity.version.as_deref(), Some("0.32.0"));
     assert_eq!(first.identity.model.unwrap().as_str(), "tiny-llama");
@@ -204,7 +210,7 @@ async fn statuses_and_strange_pages_are_told_apart() {
     assert!(matches!(error, ScrapeError::Page(PageError::Unparsable(_))), "{error}");
     let server = serve(bound().await, |_, _| Reply::Send(ok(b"node_load1 0.5\n")));
     let reading = Scraping::at(server.address).next().await;
-    assert_eq!(reading.state(), EngineState::Unrecognised);
+    assert_eq!(reading.seen.state, EngineState::WrongEndpoint);
 }
 
 #[tokio::test]
@@ -255,9 +261,75 @@ async fn a_silent_server_times_out_and_is_asked_again() {
     let server = serve(bound().await, |_, _| Reply::Silence);
     let mut scraping = Scraping::at(server.address);
     for _ in 0..2 {
+        let late = scraping.next().await;
+        assert_eq!((late.seen.state, late.took), (EngineState::Unreachable, Duration::from_secs(2)));
+        assert!(matches!(late.outcome, Err(ScrapeError::Late { .. })), "told while it is waited for");
         let reading = scraping.next().await;
-        assert_eq!(reading.state(), EngineState::Unreachable);
+        assert_eq!((reading.seen.state, reading.seen.since), (EngineState::Unreachable, late.seen.since));
         assert!(matches!(reading.outcome, Err(ScrapeError::Timeout { .. })));
         assert!(reading.took >= Duration::from_secs(60));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_is_told_and_then_taken() {
+    let server = serve(bound().await, |n, path| match path {
+        "/metrics" if n == 2 => Reply::Late(Duration::from_secs(3), small_page(n)),
+        "/metrics" => Reply::Send(small_page(n)),
+        _ => not_found(),
+    });
+    let mut scraping = Scraping::at(server.address);
+    let states: Vec<_> = [scraping.next().await, scraping.next().await, scraping.next().await]
+        .map(|reading| (reading.seen.state, reading.outcome.is_ok()))
+        .into();
+    let (ready, late) = ((EngineState::Ready, true), (EngineState::Unreachable, false));
+    assert_eq!(states, [ready, late, ready]);
+}
+
+#[tokio::test]
+async fn an_engine_that_answers_and_moves_nothing_is_frozen() {
+    let server = serve(bound().await, |_, path| match path {
+        "/metrics" => Reply::Send(ok(
+            b"vllm:num_requests_running 7\nvllm:prompt_tokens_total 5\nvllm:generation_tokens_total 9\n",
+        )),
+        _ => not_found(),
+    });
+    let mut scraping = Scraping::at(server.address);
+    let begun = tokio::time::Instant::now();
+    let frozen = loop {
+        let reading = scraping.next().await;
+        if reading.seen.state != EngineState::Ready {
+            break reading;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(frozen.seen.state, EngineState::Frozen);
+    assert!(frozen.seen.reason.contains("7 requests run"), "{}", frozen.seen.reason);
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(5), "{took:?}");
+}
+#[tokio::test]
+async fn sglangs_readiness_page_tells_a_drain_from_a_start() {
+    let ready = Arc::new(AtomicUsize::new(503));
+    let says = ready.clone();
+    let server = serve(bound().await, move |_, path| match path {
+        "/metrics" => Reply::Send(ok(b"sglang:num_running_reqs 0\nsglang:token_usage 0.0\n")),
+        "/ready" if says.load(Ordering::SeqCst) == 200 => Reply::Send(ok(b"")),
+        "/ready" => Reply::Send(answer("503 Service Unavailable", "", b"{}")),
+        "/health" => panic!("a health probe generates tokens"),
+        _ => not_found(),
+    });
+    let mut scraping =
+        Scraping::of_kind(EngineKind::Sglang, &format!("http://{}", server.address), options());
+    assert_eq!(scraping.next().await.seen.state, EngineState::Starting);
+    for (says, state) in [(200, EngineState::Ready), (503, EngineState::Draining), (200, EngineState::Ready)]
+    {
+        ready.store(says, Ordering::SeqCst);
+        // The scrape that was under way may have asked before.
+        let mut reading = scraping.next().await;
+        for _ in 0..3 {
+            reading = scraping.next().await;
+        }
+        assert_eq!(reading.seen.state, state, "{}", reading.seen.reason);
     }
 }

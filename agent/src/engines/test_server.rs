@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -20,6 +21,8 @@ pub(super) enum Reply {
     Send(Vec<u8>),
     /// These bytes, then the connection is closed.
     SendAndClose(Vec<u8>),
+    /// These bytes after a while.
+    Late(Duration, Vec<u8>),
     /// Nothing at all.
     Silence,
 }
@@ -73,6 +76,10 @@ async fn talk(mut stream: TcpStream, reply: Arc<impl Fn(usize, &str) -> Reply>, 
             Reply::SendAndClose(bytes) => {
                 drop(stream.write_all(&bytes).await);
                 return;
+            }
+            Reply::Late(after, bytes) => {
+                tokio::time::sleep(after).await;
+                drop(stream.write_all(&bytes).await);
             }
             Reply::Silence => std::future::pending().await,
         }

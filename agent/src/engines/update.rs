@@ -1,17 +1,16 @@
 //! What one look at an engine gives.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use plimsoll_common::{
     engine::{DistributionKind, EngineKind, Role, SleepState},
     histogram::BucketLayout,
     ids::ModelName,
     units::Ratio,
-    wire::EngineState,
 };
 use tokio::time::Instant;
 
-use super::{page::PageError, scrape_error::ScrapeError};
+use super::{scrape_error::ScrapeError, slo::SloEdge, state::Seen};
 use crate::exposition::LineError;
 
 /// One scrape of one engine.
@@ -25,6 +24,12 @@ pub struct EngineReading {
     pub took: Duration,
     /// What the page told, or why there is none.
     pub outcome: Result<EngineUpdate, ScrapeError>,
+    /// How the engine is seen from this and all looks before.
+    pub seen: Seen,
+    /// How the endpoint's SLO fits the engine's buckets; empty without an SLO, or before a page.
+    pub slo: Arc<[SloEdge]>,
+    /// How often the bounds of a distribution's buckets changed since the agent started.
+    pub layout_changes: u64,
 }
 
 impl EngineReading {
@@ -35,18 +40,6 @@ impl EngineReading {
             let now = [update.gauges.running, update.gauges.waiting, update.delta.arrived];
             now.into_iter().flatten().any(|n| n > 0)
         })
-    }
-
-    /// The engine's state as this scrape shows it.
-    #[must_use]
-    pub const fn state(&self) -> EngineState {
-        match &self.outcome {
-            Ok(_) => EngineState::Ready,
-            Err(ScrapeError::Page(PageError::Unrecognised { .. } | PageError::Unparsable(_))) => {
-                EngineState::Unrecognised
-            }
-            Err(_) => EngineState::Unreachable,
-        }
     }
 }
 

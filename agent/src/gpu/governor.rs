@@ -5,7 +5,7 @@
 //! where that is more than the budget, the cadences are stretched, the less frequent ones first. A question that is due
 //! and does not fit into what is left of the second waits for a later tick. So the budget holds however slow calls become,
 //! but for three things:
-//! * a question's first time, whose cost nobody knows;
+//! * a question's first three times, until which nobody knows what it costs;
 //! * essential values, which are asked at least every ten seconds whatever they cost: who wants not even that switches
 //!   the source off;
 //! * a question that waited too long. None is put off for ever: once it has waited two minutes longer than it should, and
@@ -46,8 +46,6 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// The most time in driver calls in any [`WINDOW`].
 const WINDOW_BUDGET: Duration = Duration::from_millis(50);
 const SECOND: Duration = Duration::from_secs(1);
-/// A second with less than this in driver calls counts as one without.
-const IDLE: Duration = Duration::from_micros(500);
 /// How often essential values are asked at least.
 const ESSENTIAL: Duration = Duration::from_secs(10);
 /// How much longer than its cadence a question waits before it goes first.
@@ -62,6 +60,18 @@ pub(super) enum Ask {
     Metric(Metric),
     /// What does not.
     Fact(Fact),
+}
+
+impl Ask {
+    const COUNT: usize = Metric::ALL.len() + Fact::FIRST.len() + Fact::LATER.len();
+
+    /// Its place among all questions.
+    const fn place(self) -> usize {
+        match self {
+            Self::Metric(metric) => metric as usize,
+            Self::Fact(fact) => Metric::ALL.len() + fact as usize,
+        }
+    }
 }
 
 /// What is to be asked of whom.
@@ -88,9 +98,10 @@ pub(super) struct Governor {
     interval: Duration,
     tasks: BTreeMap<Job, Task>,
     gpus: BTreeSet<GpuUuid>,
-    costs: BTreeMap<Ask, Estimate>,
-    /// When driver calls ended and how long they took, of the last [`WINDOW`].
-    spent: VecDeque<(Instant, Duration)>,
+    /// What each question takes, at [`Ask::place`].
+    costs: Vec<Estimate>,
+    /// The driver calls of the last [`WINDOW`], in the order of their ends.
+    spent: VecDeque<Spent>,
     stretch: Stretch,
     /// What is due in this tick, the most urgent last.
     queue: Vec<Due>,
@@ -99,6 +110,15 @@ pub(super) struct Governor {
     deferred: u64,
     /// When a question was last asked beyond the budget because it had waited too long, and how often that was.
     forced: (Option<Instant>, u64),
+}
+
+/// Time in driver calls.
+#[derive(Debug, Clone, Copy)]
+struct Spent {
+    ended: Instant,
+    took: Duration,
+    /// Whether it answered a question; what looks for events and GPUs does not.
+    asked: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -143,7 +163,7 @@ impl Governor {
             interval,
             tasks: BTreeMap::new(),
             gpus: BTreeSet::new(),
-            costs: BTreeMap::new(),
+            costs: vec![Estimate::default(); Ask::COUNT],
             spent: VecDeque::new(),
             stretch: Stretch::default(),
             queue: Vec::new(),
@@ -163,12 +183,12 @@ impl Governor {
             }
             self.gpus.clone_from(gpus);
         }
-        while self.spent.front().is_some_and(|(at, _)| *at + WINDOW <= now) {
+        while self.spent.front().is_some_and(|spent| spent.ended + WINDOW <= now) {
             self.spent.pop_front();
         }
         self.tick = Some(now);
         self.plan_stretch();
-        let due = self.tasks.iter().filter(|(_, task)| !task.never && task.due <= now);
+        let due = self.tasks.iter().filter(|(job, task)| self.is_due(job.ask, task, now));
         let mut queue: Vec<Due> = due.map(|(job, task)| self.due(job, task, now)).collect();
         queue.sort_unstable_by(|a, b| b.cmp(a));
         self.queue = queue;
@@ -200,10 +220,10 @@ impl Governor {
 
     /// A question was asked, and took this long.
     pub(super) fn done(&mut self, job: &Job, now: Instant, took: Duration, then: Then) {
-        self.costs.entry(job.ask).or_default().add(took);
-        self.spend(now, took);
+        self.costs[job.ask.place()].add(took);
+        self.note(now, took, true);
         let (cadence, first) = (self.cadence(job.ask), self.tick.unwrap_or(now));
-        let seed = super::GpuOptions::seed_of(job.gpu.as_str()) ^ seed_of(job.ask);
+        let seed = super::GpuOptions::seed_of(job.gpu.as_str()) ^ job.ask.place() as u64;
         let Some(task) = self.tasks.get_mut(job) else { return };
         // Rounded to the grid of ticks.
         let half = self.interval / 2;
@@ -223,9 +243,7 @@ impl Governor {
 
     /// Driver calls beside the questions took this long.
     pub(super) fn spend(&mut self, now: Instant, took: Duration) {
-        if !took.is_zero() {
-            self.spent.push_back((now, took));
-        }
+        self.note(now, took, false);
     }
 
     /// Asks a question in the next tick.
@@ -249,7 +267,7 @@ impl Governor {
         self.queue.clear();
     }
 
-    /// How long the values of a metric are believed: until the question failed to be asked three times.
+    /// How long the values of a metric that is asked now are believed: until the question failed to be asked three times.
     pub(super) fn lifetime(&self, metric: Metric) -> Duration {
         self.cadence(Ask::Metric(metric)) * 3 + Duration::from_secs(2)
     }
@@ -261,6 +279,12 @@ impl Governor {
             let task = Task { due: now, since: now, asked: false, never: false };
             self.tasks.insert(Job { ask, gpu: gpu.clone() }, task);
         }
+    }
+
+    /// A cadence that has become shorter since the question was asked counts as it is now.
+    fn is_due(&self, ask: Ask, task: &Task, now: Instant) -> bool {
+        let by_cadence = || task.asked && task.since + self.cadence(ask) <= now + self.interval / 2;
+        !task.never && (task.due <= now || by_cadence())
     }
 
     fn due(&self, job: &Job, task: &Task, now: Instant) -> Due {
@@ -286,12 +310,14 @@ impl Governor {
     fn admits(&mut self, due: &Due, now: Instant) -> bool {
         let cost = self.predict(due.job.ask);
         let (second, window) = (self.spent_since(now, SECOND), self.spent_since(now, WINDOW));
+        let idle = || !self.since(now, SECOND).any(|spent| spent.asked);
         let in_window = window + cost <= WINDOW_BUDGET;
         let fits = match due.urgency {
             Urgency::Overdue => true,
-            // It gets a second in which nothing else is asked; what every tick spends on events does not count.
-            _ if cost > PEAK => second <= IDLE,
-            Urgency::Dear | Urgency::Aged => in_window && (second + cost <= PEAK || second <= IDLE),
+            // It gets a second in which nothing else is asked.
+            _ if cost > PEAK => idle(),
+            // What every tick spends on events must not keep it from ever fitting into a second.
+            Urgency::Dear | Urgency::Aged => in_window && (second + cost <= PEAK || idle()),
             _ => in_window && second + cost <= PEAK,
         };
         let free = self.forced.0.is_none_or(|last| last + SECOND <= now && self.tick != Some(last));
@@ -305,19 +331,26 @@ impl Governor {
     /// What a question may take. One that is not dear fits beside others: a single slow call raises the upper estimate
     /// beyond any second, and only asking again can lower it.
     fn predict(&self, ask: Ask) -> Duration {
-        let Some(cost) = self.costs.get(&ask) else { return Estimate::UNKNOWN };
-        if self.price(ask) >= Price::Dear { cost.typical() } else { cost.upper().min(PEAK / 2) }
+        let cost = &self.costs[ask.place()];
+        match self.price(ask) {
+            _ if cost.samples() == 0 => Estimate::UNKNOWN,
+            Price::Dear | Price::OverBudget => cost.typical(),
+            Price::Fair | Price::Heavy => cost.upper().min(PEAK / 2),
+        }
+    }
+
+    fn note(&mut self, ended: Instant, took: Duration, asked: bool) {
+        if !took.is_zero() {
+            self.spent.push_back(Spent { ended, took, asked });
+        }
     }
 
     fn spent_since(&self, now: Instant, window: Duration) -> Duration {
-        self.spent.iter().rev().take_while(|(at, _)| *at + window > now).map(|(_, took)| *took).sum()
+        self.since(now, window).map(|spent| spent.took).sum()
     }
-}
 
-const fn seed_of(ask: Ask) -> u64 {
-    match ask {
-        Ask::Metric(metric) => metric as u64,
-        Ask::Fact(fact) => 1000 + fact as u64,
+    fn since(&self, now: Instant, window: Duration) -> impl Iterator<Item = &Spent> {
+        self.spent.iter().rev().take_while(move |spent| spent.ended + window > now)
     }
 }
 

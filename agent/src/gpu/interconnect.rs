@@ -13,17 +13,74 @@ pub struct NvLink {
     pub remote: Option<RemoteEnd>,
     /// Errors since the driver was loaded.
     pub errors: LinkErrors,
+    /// What went over it since the driver was loaded.
+    pub traffic: LinkTraffic,
 }
 
-/// Errors of one NVLink since the driver was loaded.
+/// Bytes over one NVLink since the driver was loaded, with the protocol's own; told by NVLink 5 and newer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LinkTraffic {
+    /// Sent.
+    pub tx_bytes: Option<u64>,
+    /// Received.
+    pub rx_bytes: Option<u64>,
+}
+
+/// Errors of one NVLink since the driver was loaded. Of NVLink 4 and older, replays, recoveries and checksums are told;
+/// of NVLink 5 recoveries and all the others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LinkErrors {
     /// Packets that were sent again.
     pub replay: Option<u64>,
-    /// Recoveries of the link.
+    /// Recoveries of the link, whatever came of them.
     pub recovery: Option<u64>,
     /// Checksum errors.
     pub crc: Option<u64>,
+    /// Recoveries after which the link came up again.
+    pub recovery_succeeded: Option<u64>,
+    /// Recoveries after which the link was declared down.
+    pub recovery_failed: Option<u64>,
+    /// Packets received with errors, of all kinds.
+    pub receive: Option<u64>,
+    /// Packets received that were malformed.
+    pub malformed: Option<u64>,
+    /// Packets received for which there was no room.
+    pub overrun: Option<u64>,
+    /// Packets received that the sender had marked as bad.
+    pub remote: Option<u64>,
+    /// Packets received whose header did not match.
+    pub header: Option<u64>,
+    /// Times that local errors exceeded a threshold.
+    pub integrity: Option<u64>,
+    /// Packets discarded instead of sent.
+    pub discarded: Option<u64>,
+    /// Errors that remained after correction.
+    pub effective: Option<u64>,
+    /// Errors in received symbols.
+    pub symbol: Option<u64>,
+}
+
+/// A kind of link error: its name in labels and JSON, and where it is counted.
+pub type LinkErrorKind = (&'static str, fn(&LinkErrors) -> Option<u64>);
+
+impl LinkErrors {
+    /// Every kind.
+    pub const KINDS: [LinkErrorKind; 14] = [
+        ("replay", |errors| errors.replay),
+        ("recovery", |errors| errors.recovery),
+        ("crc", |errors| errors.crc),
+        ("recovery_succeeded", |errors| errors.recovery_succeeded),
+        ("recovery_failed", |errors| errors.recovery_failed),
+        ("receive", |errors| errors.receive),
+        ("malformed", |errors| errors.malformed),
+        ("overrun", |errors| errors.overrun),
+        ("remote", |errors| errors.remote),
+        ("header", |errors| errors.header),
+        ("integrity", |errors| errors.integrity),
+        ("discarded", |errors| errors.discarded),
+        ("effective", |errors| errors.effective),
+        ("symbol", |errors| errors.symbol),
+    ];
 }
 
 /// The other end of an NVLink.

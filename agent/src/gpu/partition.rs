@@ -2,8 +2,10 @@
 
 use plimsoll_common::ids::GpuUuid;
 
+use super::reading::Activity;
+
 /// MIG of one GPU.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Mig {
     /// Whether it is on.
     pub enabled: bool,
@@ -14,7 +16,7 @@ pub struct Mig {
 }
 
 /// A compute instance of a partitioned GPU.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct MigInstance {
     /// Its name, `MIG-…`.
     pub uuid: GpuUuid,
@@ -28,4 +30,6 @@ pub struct MigInstance {
     pub memory_total_bytes: Option<u64>,
     /// Device memory in use, bytes.
     pub memory_used_bytes: Option<u64>,
+    /// What the parts of its GPU instance did between the last two looks; throughputs are known of whole GPUs only.
+    pub activity: Activity,
 }

@@ -46,6 +46,10 @@ calls! {
     MemoryInfo = "memory_info";
     /// `nvmlDeviceGetUtilizationRates`.
     UtilizationRates = "utilization_rates";
+    /// `nvmlDeviceGetSamples`.
+    Samples = "samples";
+    /// `nvmlDeviceGetEncoderUtilization` and `nvmlDeviceGetDecoderUtilization`.
+    VideoUtilization = "video_utilization";
     /// `nvmlDeviceGetPowerUsage`.
     PowerUsage = "power_usage";
     /// `nvmlDeviceGetTemperature` of the GPU sensor.
@@ -56,6 +60,8 @@ calls! {
     GpmSupport = "gpm_support";
     /// `nvmlGpmSampleAlloc` and `nvmlGpmSampleGet`.
     GpmSample = "gpm_sample";
+    /// `nvmlGpmSampleAlloc` and `nvmlGpmMigSampleGet`.
+    GpmMigSample = "gpm_mig_sample";
     /// `nvmlGpmMetricsGet`.
     GpmMetrics = "gpm_metrics";
     /// `nvmlEventSetCreate`.
@@ -214,7 +220,7 @@ pub enum Metric {
     Utilization,
     /// Frame buffer in use.
     Memory,
-    /// Power, energy, memory temperature, recovery action and NVLink bytes, in one batch of field values.
+    /// Power, energy and NVLink bytes, in one batch of field values.
     Power,
     /// What the GPU's parts do (GPM).
     Activity,
@@ -226,18 +232,26 @@ pub enum Metric {
     Clocks,
     /// Performance state.
     PerformanceState,
-    /// Memory errors, in one batch of field values.
+    /// Memory errors, retired pages, memory temperature, recovery action and PCIe replays, in one batch of field values.
     Ecc,
+    /// What the driver sampled by itself: utilization, memory activity, power.
+    Samples,
+    /// How busy the video engines are.
+    Video,
     /// Processes that compute.
     ComputeProcesses,
     /// Processes that render.
     GraphicsProcesses,
     /// MIG mode and instances.
     Mig,
+    /// What the parts of MIG instances do (GPM).
+    MigActivity,
     /// What the fabric says.
     Fabric,
-    /// State and errors of all NVLinks, in one batch of field values.
+    /// State and version of all NVLinks, in one batch of field values.
     Links,
+    /// Errors and traffic of all NVLinks, in one batch of field values.
+    LinkErrors,
     /// Replaced rows of the device memory.
     RemappedRows,
     /// PCIe link now.
@@ -258,11 +272,15 @@ impl Metric {
         Self::Clocks,
         Self::PerformanceState,
         Self::Ecc,
+        Self::Samples,
+        Self::Video,
         Self::ComputeProcesses,
         Self::GraphicsProcesses,
         Self::Mig,
+        Self::MigActivity,
         Self::Fabric,
         Self::Links,
+        Self::LinkErrors,
         Self::RemappedRows,
         Self::Pcie,
         Self::PowerLimit,
@@ -278,10 +296,18 @@ impl Metric {
             | Self::Clocks
             | Self::PerformanceState
             | Self::Ecc
+            | Self::Samples
+            | Self::Video
             | Self::ComputeProcesses
             | Self::GraphicsProcesses
-            | Self::Mig => Tier::Slow,
-            Self::Fabric | Self::Links | Self::RemappedRows | Self::Pcie | Self::PowerLimit => Tier::Rare,
+            | Self::Mig
+            | Self::MigActivity => Tier::Slow,
+            Self::Fabric
+            | Self::Links
+            | Self::LinkErrors
+            | Self::RemappedRows
+            | Self::Pcie
+            | Self::PowerLimit => Tier::Rare,
         }
     }
 
@@ -310,11 +336,15 @@ impl Metric {
             Self::Clocks => "clocks",
             Self::PerformanceState => "performance_state",
             Self::Ecc => "ecc",
+            Self::Samples => "samples",
+            Self::Video => "video",
             Self::ComputeProcesses => "compute_processes",
             Self::GraphicsProcesses => "graphics_processes",
             Self::Mig => "mig",
+            Self::MigActivity => "mig_activity",
             Self::Fabric => "fabric",
             Self::Links => "links",
+            Self::LinkErrors => "link_errors",
             Self::RemappedRows => "remapped_rows",
             Self::Pcie => "pcie",
             Self::PowerLimit => "power_limit",
@@ -343,11 +373,15 @@ impl Metric {
             Self::Clocks => &["clocks"],
             Self::PerformanceState => &["performance_state"],
             Self::Ecc => &["ecc"],
+            Self::Samples => &["utilization_samples", "memory_activity_samples", "power_samples"],
+            Self::Video => &["encoder_utilization_percent", "decoder_utilization_percent"],
             Self::ComputeProcesses => &["compute_processes"],
             Self::GraphicsProcesses => &["graphics_processes"],
             Self::Mig => &["mig"],
+            Self::MigActivity => &["mig_activity"],
             Self::Fabric => &["fabric"],
             Self::Links => &["links"],
+            Self::LinkErrors => &["link_errors"],
             Self::RemappedRows => &["remapped_rows"],
             Self::Pcie => &["pcie"],
             Self::PowerLimit => &["power_limit_watts"],

@@ -1,6 +1,7 @@
 //! The agent's only unsafe code: the NVML calls that `nvml-wrapper` lacks, or where it loses something.
 //!
-//! What each is for: field values of one link (the wrapper cannot say which), event bits newer than the wrapper (it drops
+//! What each is for: field values of one link (the wrapper cannot say which), samples
+//! (the wrapper asks for their number every time), event bits newer than the wrapper (it drops
 //! them), the remote end's type (the wrapper 0.13.0 never reads the answer), fabric, platform, replaced rows, MIG ids.
 //! `nvmlDeviceGetGpuFabricInfo_v4` is not among them: `nvml-wrapper-sys` 0.10.0 binds no such symbol.
 //!
@@ -55,24 +56,61 @@ pub(super) fn field_values(
     Ok(values.iter().map(field_value).collect())
 }
 
-/// A field's value as a whole number. Fields that may be negative or fractional are not asked.
 fn field_value(field: &sys::nvmlFieldValue_t) -> Result<u64, NvmlError> {
     nvml_try(field.nvmlReturn)?;
+    whole(field.valueType, &field.value)
+}
+
+/// A tagged value as a whole number. What may be negative or fractional is not asked.
+fn whole(value_type: u32, value: &sys::nvmlValue_t) -> Result<u64, NvmlError> {
     // SAFETY: NVML says by the type which member of the union it wrote, and all are plain numbers.
     unsafe {
-        match field.valueType {
-            sys::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_INT => Ok(u64::from(field.value.uiVal)),
-            sys::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG => Ok(field.value.ulVal),
-            sys::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG => Ok(field.value.ullVal),
+        match value_type {
+            sys::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_INT => Ok(u64::from(value.uiVal)),
+            sys::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG => Ok(value.ulVal),
+            sys::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG => Ok(value.ullVal),
             sys::nvmlValueType_enum_NVML_VALUE_TYPE_SIGNED_INT => {
-                u64::try_from(field.value.siVal).map_err(|_| NvmlError::Unknown)
+                u64::try_from(value.siVal).map_err(|_| NvmlError::Unknown)
             }
             sys::nvmlValueType_enum_NVML_VALUE_TYPE_SIGNED_LONG_LONG => {
-                u64::try_from(field.value.sllVal).map_err(|_| NvmlError::Unknown)
+                u64::try_from(value.sllVal).map_err(|_| NvmlError::Unknown)
             }
             other => Err(NvmlError::UnexpectedVariant(other)),
         }
     }
+}
+
+/// How many samples of a kind the driver keeps.
+pub(super) fn samples_room(device: &Device<'_>, kind: u32) -> Result<u32, NvmlError> {
+    let sym = nvml_sym(device.nvml().lib().nvmlDeviceGetSamples.as_ref())?;
+    let (mut value_type, mut count) = (0, 0);
+    // SAFETY: two live integers of the types that this function fills; without room it writes no samples.
+    match nvml_try(unsafe {
+        sym(device.handle(), kind, 0, &raw mut value_type, &raw mut count, std::ptr::null_mut())
+    }) {
+        Ok(()) | Err(NvmlError::InsufficientSize(_)) => Ok(count),
+        Err(error) => Err(error),
+    }
+}
+
+/// Samples of a kind that are newer than `last_us`, at most `room`: when each was taken, microseconds, and what it shows.
+pub(super) fn samples(
+    device: &Device<'_>,
+    kind: u32,
+    last_us: u64,
+    room: u32,
+) -> Result<Vec<(u64, u64)>, NvmlError> {
+    let sym = nvml_sym(device.nvml().lib().nvmlDeviceGetSamples.as_ref())?;
+    // SAFETY: plain data.
+    let empty: sys::nvmlSample_t = unsafe { mem::zeroed() };
+    let mut samples = vec![empty; room as usize];
+    let (mut value_type, mut count) = (0, room);
+    // SAFETY: `samples` has room for `count` structures.
+    nvml_try(unsafe {
+        sym(device.handle(), kind, last_us, &raw mut value_type, &raw mut count, samples.as_mut_ptr())
+    })?;
+    let told = samples.iter().take(count as usize);
+    told.map(|sample| Ok((sample.timeStamp, whole(value_type, &sample.sampleValue)?))).collect()
 }
 
 /// What the fabric says, in the newest structure that the driver knows: version 3, 2, then the one without a version.

@@ -171,6 +171,9 @@ impl Sampler {
             Ask::Fact(fact) => source.describe(fact, meter, &mut gpu.reading),
         };
         let (now, took) = (meter.now(), meter.busy().saturating_sub(before));
+        if let Ask::Metric(metric) = job.ask {
+            gpu.believed[metric as usize] = self.governor.lifetime(metric);
+        }
         let partition = gpu.partition.clone();
         let then = gpu.learn(job.ask, answer, now);
         let repartitioned = gpu.partition != partition && partition.is_some();

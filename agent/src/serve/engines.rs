@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::{
-    Pages, exact,
+    Pages, engine_state, exact,
     json::{age_seconds, distribution, seconds},
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
 pub(super) async fn list(State(pages): State<Pages>) -> Json<Value> {
     let now = Instant::now();
     let sources = pages.0.feeds.exact.all();
-    let engines: Vec<_> = pages.engines().iter().map(|view| one_engine(view, &sources, now)).collect();
+    let engines: Vec<_> = pages.engines(now).iter().map(|view| one_engine(view, &sources, now)).collect();
     Json(json!({ "node": pages.0.node, "engines": engines }))
 }
 
@@ -57,8 +57,12 @@ fn identity(view: &EngineView, now: Instant) -> Map<String, Value> {
         "replica": view.info.replica,
         "gpus": view.info.gpus,
         "follower": view.info.follower,
-        "state": view.state.as_str(),
-        "error": view.error,
+        "state": view.seen.state.as_str(),
+        "state_seconds": age_seconds(view.seen.since, now),
+        "evidence": engine_state::evidence(view, now),
+        "state_changes": view.seen.changes,
+        "slo": engine_state::slo(view),
+        "bucket_layout_changes": view.layout_changes,
         "age_seconds": view.read.map(|read| age_seconds(read, now)),
         "scrape_seconds": view.took.map(seconds),
     }))

@@ -5,11 +5,11 @@ use plimsoll_common::units::Ratio;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::json::{age_seconds, joules, seconds, watts};
+use super::json::{age_seconds, joules, round, seconds, watts};
 use crate::{
     gpu::{
-        Activity, Clocks, Ecc, Fabric, GpuFacts, GpuProcess, GpuReading, Metric, Mig, NvLink, Pcie, Platform,
-        RecoveryAction, RemappedRows, ThrottleReasons,
+        Activity, Clocks, Ecc, Fabric, GpuFacts, GpuProcess, GpuReading, LinkErrors, Metric, Mig, NvLink,
+        Pcie, Platform, RecoveryAction, RemappedRows, RetiredPages, Samples, ThrottleReasons,
     },
     topology::{NvLinkDomain, Topology},
 };
@@ -24,6 +24,8 @@ pub(super) fn gpu(gpu: &GpuReading, topology: &Topology, pods: Value, now: Insta
         ("activity", activity(&gpu.activity)),
         ("ecc", ecc(&gpu.ecc)),
         ("remapped_rows", json!(gpu.remapped_rows.as_ref().map(remapped_rows))),
+        ("retired_pages", retired_pages(gpu.retired_pages)),
+        ("pcie_replays", json!(gpu.pcie_replays)),
         ("xids", xids(gpu, now)),
         ("recovery_action", json!(gpu.recovery_action.map(RecoveryAction::as_str))),
         ("links", json!(links(gpu))),
@@ -54,9 +56,15 @@ fn values(gpu: &GpuReading) -> Map<String, Value> {
         ("trouble", json!(gpu.trouble)),
         ("utilization_percent", json!(gpu.utilization_percent)),
         ("memory_activity_percent", json!(gpu.memory_activity_percent)),
+        ("utilization_samples", json!(gpu.samples.utilization_percent.map(percent_samples))),
+        ("memory_activity_samples", json!(gpu.samples.memory_activity_percent.map(percent_samples))),
+        ("encoder_utilization_percent", json!(gpu.video.encoder_percent)),
+        ("decoder_utilization_percent", json!(gpu.video.decoder_percent)),
         ("memory_used_bytes", json!(gpu.memory_used_bytes)),
+        ("memory_reserved_bytes", json!(gpu.memory_reserved_bytes)),
         ("memory_total_bytes", json!(gpu.info.memory_total_bytes)),
         ("power_watts", json!(gpu.power_mw.map(watts))),
+        ("power_samples", json!(gpu.samples.power_mw.map(power_samples))),
         ("power_limit_watts", json!(gpu.info.power_limit_mw.map(watts))),
         ("energy_joules", json!(gpu.energy_mj.map(joules))),
         ("temperature_celsius", json!(gpu.temperature_c)),
@@ -85,23 +93,51 @@ fn clocks(clocks: &Clocks) -> Value {
     })
 }
 
-fn activity(activity: &Activity) -> Value {
-    let share = |ratio: Option<Ratio>| ratio.map(Ratio::get);
+/// What the driver sampled since the last look; `span_seconds` tells how much of that time the samples cover.
+fn percent_samples(samples: Samples) -> Value {
     json!({
-        "graphics_activity": share(activity.graphics),
-        "sm_activity": share(activity.sm),
-        "sm_occupancy": share(activity.sm_occupancy),
-        "tensor_activity": share(activity.tensor),
-        "dram_activity": share(activity.dram),
-        "fp16_activity": share(activity.fp16),
-        "fp32_activity": share(activity.fp32),
-        "fp64_activity": share(activity.fp64),
-        "pcie_tx_bytes_per_second": activity.pcie_tx_bytes_per_second,
-        "pcie_rx_bytes_per_second": activity.pcie_rx_bytes_per_second,
-        "nvlink_tx_bytes_per_second": activity.nvlink_tx_bytes_per_second,
-        "nvlink_rx_bytes_per_second": activity.nvlink_rx_bytes_per_second,
-        "window_seconds": activity.window.map(seconds),
+        "mean_percent": round(samples.mean, 1e3),
+        "max_percent": samples.max,
+        "count": samples.count,
+        "span_seconds": seconds(samples.span),
     })
+}
+
+fn power_samples(samples: Samples) -> Value {
+    json!({
+        "mean_watts": round(samples.mean / 1e3, 1e3),
+        "max_watts": watts(samples.max),
+        "count": samples.count,
+        "span_seconds": seconds(samples.span),
+    })
+}
+
+fn shares(activity: &Activity) -> Map<String, Value> {
+    let shares = [
+        ("graphics_activity", activity.graphics),
+        ("sm_activity", activity.sm),
+        ("sm_occupancy", activity.sm_occupancy),
+        ("tensor_activity", activity.tensor),
+        ("dram_activity", activity.dram),
+        ("fp16_activity", activity.fp16),
+        ("fp32_activity", activity.fp32),
+        ("fp64_activity", activity.fp64),
+    ];
+    let window = ("window_seconds".to_owned(), json!(activity.window.map(seconds)));
+    let shares = shares.into_iter().map(|(name, share)| (name.to_owned(), json!(share.map(Ratio::get))));
+    shares.chain([window]).collect()
+}
+
+fn activity(activity: &Activity) -> Value {
+    let rates = [
+        ("pcie_tx_bytes_per_second", activity.pcie_tx_bytes_per_second),
+        ("pcie_rx_bytes_per_second", activity.pcie_rx_bytes_per_second),
+        ("nvlink_tx_bytes_per_second", activity.nvlink_tx_bytes_per_second),
+        ("nvlink_rx_bytes_per_second", activity.nvlink_rx_bytes_per_second),
+    ];
+    let mut object = shares(activity);
+    object.extend(rates.map(|(name, rate)| (name.to_owned(), json!(rate))));
+    Value::Object(object)
 }
 
 fn ecc(ecc: &Ecc) -> Value {
@@ -121,6 +157,10 @@ fn remapped_rows(rows: &RemappedRows) -> Value {
         "pending": rows.pending,
         "failed": rows.failed,
     })
+}
+
+fn retired_pages(pages: RetiredPages) -> Value {
+    json!({ "single_bit": pages.single_bit, "double_bit": pages.double_bit, "pending": pages.pending })
 }
 
 /// `null` where the driver tells no events of this GPU: that none was told does not mean that none came.
@@ -152,12 +192,14 @@ fn link(link: &NvLink) -> Value {
             "kind": remote.kind.as_str(),
             "pci_bus_id": remote.pci_bus_id,
         })),
-        "errors": {
-            "replay": link.errors.replay,
-            "recovery": link.errors.recovery,
-            "crc": link.errors.crc,
-        },
+        "tx_bytes": link.traffic.tx_bytes,
+        "rx_bytes": link.traffic.rx_bytes,
+        "errors": link_errors(&link.errors),
     })
+}
+
+fn link_errors(errors: &LinkErrors) -> Value {
+    LinkErrors::KINDS.into_iter().map(|(kind, count)| (kind.to_owned(), json!(count(errors)))).collect()
 }
 
 fn domain(domain: &NvLinkDomain) -> Value {
@@ -199,6 +241,7 @@ fn mig(mig: &Mig) -> Value {
             "profile": instance.profile,
             "memory_total_bytes": instance.memory_total_bytes,
             "memory_used_bytes": instance.memory_used_bytes,
+            "activity": shares(&instance.activity),
         })
     };
     json!({

@@ -29,7 +29,8 @@ pub(super) fn joules(millijoules: u64) -> f64 {
     millijoules as f64 / 1e3
 }
 
-fn round(value: f64, steps: f64) -> f64 {
+/// A value to so many steps a unit.
+pub(super) fn round(value: f64, steps: f64) -> f64 {
     (value * steps).round() / steps
 }
 

@@ -1,5 +1,6 @@
 //! The agent's pages: JSON for programs, `/metrics` for Prometheus, `/` for people.
 
+mod engine_state;
 mod engines;
 mod exact;
 mod gpu_json;
@@ -119,8 +120,8 @@ impl Pages {
         Arc::clone(&self.0.feeds.attribution.borrow())
     }
 
-    fn engines(&self) -> Vec<EngineView> {
-        self.0.feeds.window.lock().unwrap_or_else(PoisonError::into_inner).views()
+    fn engines(&self, now: Instant) -> Vec<EngineView> {
+        self.0.feeds.window.lock().unwrap_or_else(PoisonError::into_inner).views(now)
     }
 }
 

@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use axum::{Json, extract::State};
-use plimsoll_common::{ids::Seq, units::Ratio, wire::EngineState};
+use plimsoll_common::{ids::Seq, units::Ratio};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::{Pages, exact, gpus, json::age_seconds, json::seconds, pods};
+use super::{Pages, engine_state, exact, gpus, json::age_seconds, json::seconds, pods};
 use crate::{
     gpu::{DearQuestion, GovernorState, GpuSnapshot},
     uplink::{LinkStatus, Uplink},
@@ -16,10 +16,9 @@ use crate::{
 pub(super) async fn status(State(pages): State<Pages>) -> Json<Value> {
     let now = Instant::now();
     let snapshot = pages.gpus(now);
-    let engines = pages.engines();
+    let engines = pages.engines(now);
     let own = *pages.0.feeds.costs.borrow();
     let readers = pages.0.hub.totals();
-    let in_state = |state| engines.iter().filter(|view| view.state == state).count();
     Json(json!({
         "node": pages.0.node,
         "version": env!("CARGO_PKG_VERSION"),
@@ -29,12 +28,7 @@ pub(super) async fn status(State(pages): State<Pages>) -> Json<Value> {
         "sources": {
             "gpu": gpus::source(&snapshot, now),
             "attribution": pods::status(&pages.attribution(), now),
-            "engines": {
-                "ready": in_state(EngineState::Ready),
-                "unreachable": in_state(EngineState::Unreachable),
-                "unrecognised": in_state(EngineState::Unrecognised),
-                "pending": in_state(EngineState::Pending),
-            },
+            "engines": engine_state::summary(&engines),
             "exact": exact::all_sources(&pages.0.feeds.exact.all()),
         },
         "cost": {

@@ -1,6 +1,6 @@
 //! One engine's part of the window, and what the agent's own pages show of it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use plimsoll_common::{
     engine::{DistributionKind, EngineKind, Role, SleepState},
@@ -20,14 +20,15 @@ use super::{
 };
 use crate::{
     config::Endpoint,
-    engines::{EngineGauges, EngineIdentity, EngineReading, HistogramDelta, PageQuality},
+    engines::{EngineGauges, EngineIdentity, EngineReading, HistogramDelta, PageQuality, Seen, SloEdge},
 };
 
 #[derive(Debug)]
 pub(super) struct EngineWindow {
     endpoint: Endpoint,
-    state: EngineState,
-    error: Option<String>,
+    seen: Seen,
+    slo: Arc<[SloEdge]>,
+    layout_changes: u64,
     identity: EngineIdentity,
     gauges: EngineGauges,
     read: Option<Instant>,
@@ -78,8 +79,9 @@ impl EngineWindow {
     pub(super) fn new(endpoint: Endpoint, now: Instant) -> Self {
         Self {
             endpoint,
-            state: EngineState::Pending,
-            error: None,
+            seen: Seen::nothing(now),
+            slo: Arc::default(),
+            layout_changes: 0,
             identity: EngineIdentity::default(),
             gauges: EngineGauges::default(),
             read: None,
@@ -97,10 +99,11 @@ impl EngineWindow {
 
     pub(super) fn observe(&mut self, reading: EngineReading) {
         self.took = Some(reading.took);
-        self.state = reading.state();
+        self.seen = reading.seen;
+        self.slo = reading.slo;
+        self.layout_changes = reading.layout_changes;
         match reading.outcome {
             Ok(mut update) => {
-                self.error = None;
                 self.learn(update.identity);
                 if self.role() == Role::Decode {
                     // The request came to its prefill engine, where it was counted.
@@ -122,8 +125,7 @@ impl EngineWindow {
                     self.recent.add(histogram);
                 }
             }
-            Err(error) => {
-                self.error = Some(error.to_string());
+            Err(_) => {
                 // Gauges of a page that no longer answers are not the engine's any more: absent, not repeated.
                 self.gauges = EngineGauges::default();
             }
@@ -174,7 +176,10 @@ impl EngineWindow {
         columns: &mut EngineColumns,
         histograms: &mut HistogramColumns,
     ) {
-        columns.state.push(Some(self.state.code()));
+        let seen = self.seen.as_of(now);
+        columns.state.push(Some(seen.state.code()));
+        columns.evidence.push(Some(seen.evidence.code()));
+        columns.state_ms.push(Some(millis(now.saturating_duration_since(seen.since))));
         self.push_gauges(now, columns);
         columns.age_ms.push(self.read.map(|read| millis(now.saturating_duration_since(read))));
         columns.scrape_us.push(self.took.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX)));
@@ -220,7 +225,8 @@ impl EngineWindow {
 
     /// Since when nothing on the page has moved, for engines whose gauges only move when a request ends.
     fn signal_since(&self) -> Option<Instant> {
-        let slow = matches!(self.kind(), Some(EngineKind::TensorRtLlm)) && self.state == EngineState::Ready;
+        let slow =
+            matches!(self.kind(), Some(EngineKind::TensorRtLlm)) && self.seen.state == EngineState::Ready;
         self.moved.filter(|_| slow)
     }
 
@@ -254,11 +260,12 @@ impl EngineWindow {
         self.endpoint.model.clone().or_else(|| self.identity.model.clone())
     }
 
-    pub(super) fn view(&self) -> EngineView {
+    pub(super) fn view(&self, now: Instant) -> EngineView {
         EngineView {
             info: self.info(),
-            state: self.state,
-            error: self.error.clone(),
+            seen: self.seen.as_of(now),
+            slo: Arc::clone(&self.slo),
+            layout_changes: self.layout_changes,
             gauges: self.gauges,
             read: self.read,
             signal_since: self.signal_since(),
@@ -280,9 +287,11 @@ pub struct EngineView {
     /// Who it is.
     pub info: EngineInfo,
     /// How it is seen.
-    pub state: EngineState,
-    /// Why its page could not be read.
-    pub error: Option<String>,
+    pub seen: Seen,
+    /// How its SLO fits its buckets.
+    pub slo: Arc<[SloEdge]>,
+    /// How often the bounds of a distribution's buckets changed since the agent started.
+    pub layout_changes: u64,
     /// The newest gauges.
     pub gauges: EngineGauges,
     /// When its page was last read.

@@ -119,11 +119,11 @@ impl Window {
         self.topology.topology()
     }
 
-    /// What the agent's own pages show of each engine.
+    /// What the agent's own pages show of each engine at `now`.
     #[must_use]
-    pub fn views(&self) -> Vec<EngineView> {
+    pub fn views(&self, now: Instant) -> Vec<EngineView> {
         let views = self.engines.iter().zip(&self.exact);
-        views.map(|(engine, exact)| EngineView { exact: exact.view(), ..engine.view() }).collect()
+        views.map(|(engine, exact)| EngineView { exact: exact.view(), ..engine.view(now) }).collect()
     }
 }
 

@@ -5,13 +5,13 @@ use plimsoll_common::{
     histogram::BucketLayout,
     ids::{EngineId, Generation, GpuUuid},
     units::Ratio,
-    wire::{DomainKind, EngineState, GpuInfo, GpuState, SourceState},
+    wire::{DomainKind, EngineState, GpuInfo, GpuState, SourceState, StateEvidence},
 };
 use proptest::prelude::*;
 
 use super::*;
 use crate::engines::{
-    EngineDelta, EngineGauges, EngineIdentity, EngineUpdate, HistogramDelta, PageQuality, ScrapeError,
+    EngineDelta, EngineGauges, EngineIdentity, EngineUpdate, HistogramDelta, PageQuality, ScrapeError, Seen,
 };
 use crate::gpu::GpuStatus;
 
@@ -29,6 +29,8 @@ fn endpoint(id: &str) -> Endpoint {
         follower: false,
         iteration_stats: false,
         exact: crate::config::ExactSources::default(),
+        bearer_token_file: None,
+        slo: None,
     }
 }
 
@@ -46,7 +48,17 @@ fn reading(engine: usize, delta: EngineDelta) -> EngineReading {
     };
     let update =
         EngineUpdate { identity: EngineIdentity::default(), gauges, delta, quality: PageQuality::default() };
-    EngineReading { engine, taken: Instant::now(), took: Duration::from_millis(12), outcome: Ok(update) }
+    let now = Instant::now();
+    let seen = Seen { state: EngineState::Ready, evidence: StateEvidence::PageRead, ..Seen::nothing(now) };
+    EngineReading {
+        engine,
+        taken: now,
+        took: Duration::from_millis(12),
+        outcome: Ok(update),
+        seen,
+        slo: Arc::default(),
+        layout_changes: 0,
+    }
 }
 
 fn tokens(n: u64) -> EngineDelta {
@@ -104,14 +116,25 @@ async fn counters_add_up_and_gauges_are_the_newest() {
 async fn an_engine_that_no_longer_answers_keeps_no_gauges() {
     let mut window = window(1);
     window.observe(reading(0, tokens(5)));
-    let gone =
-        EngineReading { outcome: Err(ScrapeError::Refused("e0:1".to_owned())), ..reading(0, tokens(0)) };
-    window.observe(gone);
+    let seen = Seen {
+        state: EngineState::Gone,
+        evidence: StateEvidence::Refused,
+        patience: Duration::from_secs(9),
+        ..Seen::nothing(Instant::now())
+    };
+    let outcome = Err(ScrapeError::Refused("e0:1".to_owned()));
+    window.observe(EngineReading { outcome, seen, ..reading(0, tokens(0)) });
+    tokio::time::advance(Duration::from_secs(2)).await;
     let report = close(&mut window, &no_gpus()).report;
-    assert_eq!(report.engines.state.get(0), Some(EngineState::Unreachable.code()));
+    assert_eq!(report.engines.state.get(0), Some(EngineState::Gone.code()));
+    assert_eq!(report.engines.evidence.get(0), Some(StateEvidence::Refused.code()));
+    assert_eq!(report.engines.state_ms.get(0), Some(2000));
     assert_eq!(report.engines.running.get(0), None);
     assert_eq!(report.engines.generation_tokens.get(0), Some(5), "what it gained before stays gained");
-    assert!(window.views()[0].error.is_some());
+    tokio::time::advance(Duration::from_secs(8)).await;
+    let view = &window.views(Instant::now())[0];
+    assert_eq!(view.seen.state, EngineState::Pending, "what was seen ten seconds ago is no news");
+    assert!(view.seen.reason.contains("10 s") && view.seen.reason.contains("gone"), "{}", view.seen.reason);
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,13 +198,13 @@ async fn recent_distributions_reach_back_half_a_minute_and_totals_to_the_start()
     window.observe(reading(0, ttft(&[0.1], vec![(0, 2)], 10_000)));
     tokio::time::advance(Duration::from_secs(31)).await;
     window.observe(reading(0, ttft(&[0.1], vec![(0, 1)], 5_000)));
-    let both = window.views()[0].distributions[&DistributionKind::Ttft].histogram();
+    let both = window.views(Instant::now())[0].distributions[&DistributionKind::Ttft].histogram();
     assert_eq!((both.count(), both.sum().0), (3, 15_000));
     tokio::time::advance(Duration::from_secs(31)).await;
     window.observe(reading(0, tokens(1)));
-    let one = window.views()[0].distributions[&DistributionKind::Ttft].histogram();
+    let one = window.views(Instant::now())[0].distributions[&DistributionKind::Ttft].histogram();
     assert_eq!(one.count(), 1);
-    let total = &window.views()[0].cumulative[&DistributionKind::Ttft];
+    let total = &window.views(Instant::now())[0].cumulative[&DistributionKind::Ttft];
     assert_eq!((total.counts.nonzero().collect::<Vec<_>>(), total.sum), (vec![(0, 3)], 15_000));
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is the failure")]
 
 mod budget;
+mod counters;
 mod process;
 mod release;
 mod states;
@@ -10,3 +11,4 @@ mod support;
 mod topology;
 mod unmapped;
 mod values;
+mod windows;

@@ -139,6 +139,12 @@ impl Machine {
         file.write_all(format!("{command}\n").as_bytes()).unwrap();
     }
 
+    /// A monitor of this machine whose ticks leave most of the budget of driver calls for what is asked seldom, also where
+    /// the machine is busy.
+    pub(crate) fn calm_monitor(&self) -> GpuMonitor {
+        self.monitor_every(Duration::from_millis(500))
+    }
+
     /// A monitor of this machine, with the shortest interval so that tests are quick.
     pub(crate) fn monitor(&self) -> GpuMonitor {
         self.monitor_every(GpuOptions::MIN_INTERVAL)

@@ -6,24 +6,16 @@ use plimsoll_agent::gpu::{self, GpuOptions, Stopped};
 
 use crate::support::{Folder, PATIENCE, until};
 
-/// Builds a library that can be unmapped; `false`, and said, where there is no C compiler. A compiler that is there and
-/// fails is a failure.
-fn build(library: &Path) -> bool {
+/// Builds a library that can be unmapped; why not, where there is no C compiler. A compiler that is there and fails is a
+/// failure.
+fn build(library: &Path) -> Result<(), String> {
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nvml/small_nvml.c");
-    let built =
-        Command::new(&compiler).args(["-shared", "-fPIC", "-O1", "-o"]).arg(library).arg(source).status();
-    match built {
-        Ok(status) => assert!(status.success(), "{} failed: {status}", compiler.display()),
-        Err(error) => {
-            println!(
-                "SKIPPED: whether the library is unmapped: {} can't be run: {error}",
-                compiler.display()
-            );
-            return false;
-        }
-    }
-    true
+    let mut command = Command::new(&compiler);
+    let built = command.args(["-shared", "-fPIC", "-O1", "-o"]).arg(library).arg(source).status();
+    let status = built.map_err(|error| format!("{} can't be run: {error}", compiler.display()))?;
+    assert!(status.success(), "{} failed: {status}", compiler.display());
+    Ok(())
 }
 
 /// Whether this process has the file mapped.
@@ -37,7 +29,8 @@ async fn a_release_unmaps_the_library() {
     let folder = Folder::new();
     // A name of its own in this process, which other tests share.
     let library = folder.path().join("libnvidia-ml.so.1");
-    if !build(&library) {
+    if let Err(reason) = build(&library) {
+        println!("SKIPPED: whether the library is unmapped: {reason}");
         return;
     }
     assert!(!is_mapped(&library));

@@ -59,8 +59,15 @@ fn check_all(gpu: &GpuReading) {
 
 /// Whether all has been asked once.
 fn is_complete(gpu: &GpuReading) -> bool {
-    let skipped =
-        [Metric::PerformanceState, Metric::GraphicsProcesses, Metric::Activity, Metric::Fabric, Metric::Mig];
+    let skipped = [
+        Metric::PerformanceState,
+        Metric::GraphicsProcesses,
+        Metric::Activity,
+        Metric::Fabric,
+        Metric::Mig,
+        // No GPU of these machines is partitioned.
+        Metric::MigActivity,
+    ];
     let asked = |metric: &Metric| gpu.taken.of(*metric).is_some() || skipped.contains(metric);
     Metric::ALL.iter().all(asked)
         && gpu.facts.vbios.is_some()
@@ -68,7 +75,7 @@ fn is_complete(gpu: &GpuReading) -> bool {
 }
 
 async fn hgx(machine: Machine) {
-    let monitor = machine.monitor();
+    let monitor = machine.calm_monitor();
     let mut snapshot = until(&monitor, |now| now.source == SourceState::Healthy).await;
     check_inventory(&snapshot, 8);
     let driver = snapshot.driver.as_ref().unwrap();
@@ -115,7 +122,7 @@ async fn hgx(machine: Machine) {
 }
 
 async fn gb200(machine: Machine) {
-    let monitor = machine.monitor();
+    let monitor = machine.calm_monitor();
     let snapshot = until(&monitor, |now| !now.gpus.is_empty() && now.gpus.iter().all(is_complete)).await;
     check_inventory(&snapshot, 4);
     for gpu in &snapshot.gpus {
@@ -143,7 +150,12 @@ async fn a100(machine: Machine) {
 
 async fn planned(machine: Machine) {
     let monitor = machine.monitor();
-    until(&monitor, |now| !now.gpus.is_empty() && now.gpus.iter().all(is_complete)).await;
+    let asked = |gpus: &[GpuReading], metric: &Metric| gpus.iter().any(|gpu| gpu.taken.of(*metric).is_some());
+    let never = [Metric::MigActivity];
+    until(&monitor, |now| {
+        Metric::ALL.iter().filter(|metric| !never.contains(metric)).all(|metric| asked(&now.gpus, metric))
+    })
+    .await;
     let first = until(&monitor, |_| true).await;
     until(&monitor, |now| now.taken > first.taken + Duration::from_secs(5)).await;
     assert_eq!(monitor.stop(PATIENCE).await, Stopped::InTime);

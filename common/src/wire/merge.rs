@@ -100,6 +100,8 @@ fn engines(reports: &[Report], latest: &EngineColumns) -> EngineColumns {
     let mut merged = latest.clone();
     let EngineColumns {
         state: _,
+        evidence: _,
+        state_ms: _,
         running: _,
         waiting: _,
         waiting_capacity: _,
@@ -273,10 +275,11 @@ mod tests {
         assert_eq!(merge(&[report(7)]).unwrap(), report(7));
     }
 
-    type Cell = ((usize, u64, usize, usize), u64);
+    type Place = (usize, u64, usize, usize);
+    type Cell = (Place, u64);
 
     /// Everything that is summed, by what it counts.
-    fn sums(reports: &[Report]) -> (BTreeMap<(usize, u64, usize, usize), u64>, u64, u64) {
+    fn sums(reports: &[Report]) -> (BTreeMap<Place, u64>, u64, u64) {
         let (mut cells, mut sum, mut arrived) = (BTreeMap::new(), 0, 0);
         for report in reports {
             arrived += (0..4).filter_map(|row| report.engines.arrived.get(row)).sum::<u64>();

@@ -27,7 +27,7 @@ pub use inventory::{DomainKind, DriverInfo, EngineInfo, GpuInfo, HostInfo, Inven
 pub use merge::{MergeError, merge};
 pub use report::{
     AgentCost, EngineColumns, EngineState, GpuColumns, GpuState, HistogramColumns, HistogramEntry, Report,
-    SourceState,
+    SourceState, StateEvidence,
 };
 
 /// The application protocol negotiated in TLS.

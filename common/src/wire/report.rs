@@ -72,16 +72,73 @@ coded_enum! {
 }
 
 coded_enum! {
-    /// How an engine is seen.
+    /// How an engine is seen. Each state claims only what its [`StateEvidence`] shows.
     EngineState:
-    /// Its page was read in this window.
+    /// It serves: its page was read, and nothing on it speaks against it.
     Ready = 1, "ready";
-    /// Its page could not be read.
+    /// It does not answer in time, or not with its page; whether it runs is not known.
     Unreachable = 2, "unreachable";
-    /// A page was read, but it is no engine's that we know.
-    Unrecognised = 3, "unrecognised";
-    /// Nothing was read yet.
+    /// Something answers there, but it is no engine's page.
+    WrongEndpoint = 3, "wrong_endpoint";
+    /// Nothing is known yet, or nothing new for long.
     Pending = 4, "pending";
+    /// It never answered yet, or says that it is not ready for the first time.
+    Starting = 5, "starting";
+    /// Requests run, and nothing moves.
+    Frozen = 6, "frozen";
+    /// It was put to sleep, or paused, and serves nobody until it is woken.
+    Sleeping = 7, "sleeping";
+    /// It finishes what it has and takes nothing more.
+    Draining = 8, "draining";
+    /// It was there, and now its port is closed: the process ended.
+    Gone = 9, "gone";
+    /// The server wants to know who asks.
+    Unauthorised = 10, "unauthorised";
+    /// A further node of an engine that spans several; it serves no page, as expected.
+    Follower = 11, "follower";
+}
+
+coded_enum! {
+    /// What an engine's state was told from.
+    StateEvidence:
+    /// Its page was read, and things move or nothing has to.
+    PageRead = 1, "page_read";
+    /// Nothing was read (for long).
+    NothingRead = 2, "nothing_read";
+    /// The port refused the connection.
+    Refused = 3, "refused";
+    /// No connection, or no whole answer, in time.
+    NoAnswer = 4, "no_answer";
+    /// The connection was closed before the answer was whole.
+    Closed = 5, "closed";
+    /// No connection, for another reason than a closed port.
+    NoConnection = 6, "no_connection";
+    /// What was answered is no HTTP.
+    NotHttp = 7, "not_http";
+    /// An HTTP status that stands for trouble.
+    HttpStatus = 8, "http_status";
+    /// 401 or 403.
+    Denied = 9, "denied";
+    /// 404.
+    NotFound = 10, "not_found";
+    /// A redirect that is not followed.
+    Redirected = 11, "redirected";
+    /// An answer longer than any page.
+    TooLarge = 12, "too_large";
+    /// An answer that is no metrics page, such as HTML.
+    NoMetricsPage = 13, "no_metrics_page";
+    /// A metrics page, but of something else.
+    ForeignPage = 14, "foreign_page";
+    /// Requests run, and no token moved over several scrapes.
+    NothingMoves = 15, "nothing_moves";
+    /// The page's own word for sleep.
+    SleepState = 16, "sleep_state";
+    /// Requests are paused, and no token moves.
+    Paused = 17, "paused";
+    /// The engine's own readiness page says no, while its metrics page is served.
+    NotReady = 18, "not_ready";
+    /// The configured URL can't be asked.
+    BadUrl = 19, "bad_url";
 }
 
 coded_enum! {
@@ -126,6 +183,12 @@ pub struct EngineColumns {
     /// [`EngineState`] codes.
     #[serde(rename = "s", default, skip_serializing_if = "Column::is_empty")]
     pub state: Column<u64>,
+    /// [`StateEvidence`] codes.
+    #[serde(rename = "v", default, skip_serializing_if = "Column::is_empty")]
+    pub evidence: Column<u64>,
+    /// For how long the state holds at the end of the window, milliseconds.
+    #[serde(rename = "T", default, skip_serializing_if = "Column::is_empty")]
+    pub state_ms: Column<u64>,
     /// Requests in the running batch.
     #[serde(rename = "r", default, skip_serializing_if = "Column::is_empty")]
     pub running: Column<u64>,

@@ -5,8 +5,8 @@ use plimsoll_common::{
     units::Micros,
 };
 use plimsoll_core::fleet::{
-    Counter, DistributionKey, DistributionSummary, FleetSnapshot, Freshness, PoolGauges, QUANTILES, Source,
-    Tally, Totals, Window, WindowSummaries,
+    Counter, DistributionKey, DistributionSummary, EngineState, FleetSnapshot, Freshness, PoolGauges,
+    QUANTILES, Source, Tally, Totals, Window, WindowSummaries,
 };
 use plimsoll_shell::metrics::{Label, MetricPage, MetricType};
 
@@ -152,6 +152,11 @@ fn fleet(page: &mut MetricPage, snapshot: &FleetSnapshot) {
     for (name, help, tally) in tallies {
         by_status(page, &format!("plimsoll_fleet_{name}"), help, &[(&[], tally)]);
     }
+    let help = "Engines by the state in which their agents see them.";
+    let mut states = page.family("plimsoll_fleet_engine_states", MetricType::Gauge, help);
+    for state in EngineState::ALL {
+        states.sample(&[("state", state.as_str())], fleet.engine_states.get(state));
+    }
     page.gauge("plimsoll_fleet_gpus_lost", "Live GPUs that their agents see as lost.", &[], fleet.gpus_lost);
     page.gauge("plimsoll_fleet_pools", "Pools.", &[], fleet.pools);
     page.gauge("plimsoll_fleet_models", "Models.", &[], fleet.models);
@@ -214,7 +219,7 @@ fn scope(page: &mut MetricPage, prefix: &str, what: &str, rows: &[Scoped<'_>]) {
     by_status(page, &format!("{prefix}_engines"), &help, &tallies);
     type Gauge = fn(&PoolGauges) -> Option<u64>;
     let gauges: &[(&str, &str, Gauge)] = &[
-        ("engines_ready", "Live engines whose page was read", |g| Some(g.engines_ready)),
+        ("engines_ready", "Live engines that serve", |g| Some(g.engines_ready)),
         ("replicas", "Replicas", |g| Some(g.replicas)),
         ("gpus", "GPUs, where they are declared,", |g| g.gpus),
         ("running_requests", "Requests in the running batches of live engines", |g| g.running_requests),
@@ -230,11 +235,32 @@ fn scope(page: &mut MetricPage, prefix: &str, what: &str, rows: &[Scoped<'_>]) {
         ("frontend_queued_requests", "Requests without a first token in live front-ends", |g| {
             g.frontend_queued_requests
         }),
+        ("queued_prefill_requests", "Requests queued for prefill by the schedulers of live engines", |g| {
+            g.queued_prefill_requests
+        }),
+        ("queued_prefill_tokens", "Prompt tokens queued by the schedulers of live engines", |g| {
+            g.queued_prefill_tokens
+        }),
+        ("queued_decode_requests", "Requests queued for decode by the schedulers of live engines", |g| {
+            g.queued_decode_requests
+        }),
     ];
     for (name, help, value) in gauges {
         let (name, help) = (format!("{prefix}_{name}"), format!("{help} of the {what}."));
         let mut family = page.family(&name, MetricType::Gauge, &help);
         rows.iter().for_each(|row| family.maybe(&row.labels, value(row.gauges)));
+    }
+    let (name, help) = (
+        format!("{prefix}_engine_states"),
+        format!(
+            "Engines of the {what} by the state in which their agents see them; states without any are left out."
+        ),
+    );
+    let mut states = page.family(&name, MetricType::Gauge, &help);
+    for row in rows {
+        for (state, n) in row.gauges.engine_states.iter() {
+            states.sample(&row.with(&[("state", state.as_str())]), n);
+        }
     }
     let (name, help) = (
         format!("{prefix}_kv_cache_utilization_ratio"),
@@ -245,20 +271,7 @@ fn scope(page: &mut MetricPage, prefix: &str, what: &str, rows: &[Scoped<'_>]) {
         kv.maybe(&row.with(&[("stat", "mean")]), row.gauges.kv_cache_utilization_ratio_mean);
         kv.maybe(&row.with(&[("stat", "max")]), row.gauges.kv_cache_utilization_ratio_max);
     }
-    type Highest = fn(&PoolGauges) -> Option<f64>;
-    let highest: [(&str, &str, Highest); 2] = [
-        ("kv_offload_utilization_ratio", "Highest utilization of the tier below the KV cache", |g| {
-            g.kv_offload_utilization_ratio_max
-        }),
-        ("signal_age_seconds", "Oldest signal of engines whose gauges only move when a request ends", |g| {
-            g.signal_age_seconds_max
-        }),
-    ];
-    for (name, help, value) in highest {
-        let (name, help) = (format!("{prefix}_{name}"), format!("{help}, of the {what}."));
-        let mut family = page.family(&name, MetricType::Gauge, &help);
-        rows.iter().for_each(|row| family.maybe(&row.labels, value(row.gauges)));
-    }
+    highest(page, prefix, what, rows);
     for counter in Counter::ALL {
         let name = format!("{prefix}_{}_total", counter.as_str());
         let help = format!("{} of the {what}, since first seen by this planner.", words(counter.as_str()));
@@ -272,6 +285,29 @@ fn scope(page: &mut MetricPage, prefix: &str, what: &str, rows: &[Scoped<'_>]) {
     }
     for unit in [Unit::Seconds, Unit::Tokens] {
         bounds(page, prefix, what, unit, rows);
+    }
+}
+
+/// What is told of the engine that has most of it.
+fn highest(page: &mut MetricPage, prefix: &str, what: &str, rows: &[Scoped<'_>]) {
+    type Highest = fn(&PoolGauges) -> Option<f64>;
+    let highest: [(&str, &str, Highest); 3] = [
+        ("kv_offload_utilization_ratio", "Highest utilization of the tier below the KV cache", |g| {
+            g.kv_offload_utilization_ratio_max
+        }),
+        (
+            "forward_pass_busy_ratio",
+            "Highest share of the last window in forward passes of a live engine",
+            |g| g.forward_pass_busy_ratio_max,
+        ),
+        ("signal_age_seconds", "Oldest signal of engines whose gauges only move when a request ends", |g| {
+            g.signal_age_seconds_max
+        }),
+    ];
+    for (name, help, value) in highest {
+        let (name, help) = (format!("{prefix}_{name}"), format!("{help}, of the {what}."));
+        let mut family = page.family(&name, MetricType::Gauge, &help);
+        rows.iter().for_each(|row| family.maybe(&row.labels, value(row.gauges)));
     }
 }
 

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use plimsoll_common::{engine::DistributionKind, units::Micros};
 use plimsoll_core::fleet::{
-    Counter, DistributionKey, DistributionSummary, Freshness, ModelRow, PoolGauges, Source, Tally, Window,
+    Counter, DistributionKey, DistributionSummary, EngineRow, EngineState, Freshness, ModelRow, PoolGauges,
+    Source, Tally, Window,
 };
 
 use crate::drive::Published;
@@ -38,6 +39,7 @@ pub(super) fn render(shown: &Published, uptime: Micros) -> String {
         tally(&fleet.engines),
     );
     models(&mut page, &shown.snapshot.models);
+    troubled(&mut page, &shown.snapshot.engines);
     nodes(&mut page, shown);
     page.push_str("<p>More: ");
     let links = [
@@ -100,6 +102,30 @@ fn models(page: &mut String, models: &[ModelRow]) {
         "</table><p><small>≤ a ≥ b: the truth lies certainly between b and a; the number is the estimate. \
          Engines publish buckets, not single latencies.</small></p>",
     );
+}
+
+/// The engines that do not serve; nothing where all do.
+fn troubled(page: &mut String, engines: &[EngineRow]) {
+    let serves =
+        |row: &&EngineRow| matches!(row.gauges.state, Some(EngineState::Ready | EngineState::Follower));
+    let troubled: Vec<&EngineRow> = engines.iter().filter(|row| !serves(row)).collect();
+    if troubled.is_empty() {
+        return;
+    }
+    let _ = write!(page, "<h2>Engines that do not serve: {}</h2>", troubled.len());
+    page.push_str("<table><tr><th>Engine</th><th>Node</th><th>State</th><th>Told from</th><th>For</th></tr>");
+    for row in troubled.iter().take(MAX_ROWS) {
+        let _ = write!(
+            page,
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            escape(row.identity.id.as_str()),
+            escape(row.node.as_str()),
+            row.gauges.state.map_or("unknown to this planner", EngineState::as_str),
+            row.gauges.state_evidence.unwrap_or("–"),
+            row.state_seconds.map_or_else(dash, |seconds| format!("{seconds:.0} s")),
+        );
+    }
+    page.push_str("</table>");
 }
 
 fn is_shown(key: DistributionKey) -> bool {

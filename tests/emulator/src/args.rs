@@ -151,6 +151,30 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub perf_metrics_max_requests: usize,
 
+    /// TensorRT-LLM: write a JSON line for each request into a file in this directory
+    #[arg(long, value_name = "PATH", requires = "return_perf_metrics")]
+    pub perf_metrics_output_dir: Option<PathBuf>,
+
+    /// SGLang: write a JSON line for each request into hourly files. As in the real engine they name the prompt
+    #[arg(long, requires = "export_metrics_to_file_dir")]
+    pub export_metrics_to_file: bool,
+
+    /// SGLang: where to
+    #[arg(long, value_name = "PATH", requires = "export_metrics_to_file")]
+    pub export_metrics_to_file_dir: Option<PathBuf>,
+
+    /// vLLM: send a span for each request to this OTLP receiver, gRPC without TLS. Example: http://127.0.0.1:4317
+    #[arg(long, value_name = "URL")]
+    pub otlp_traces_endpoint: Option<String>,
+
+    /// vLLM: how long spans are gathered before they are sent, milliseconds
+    #[arg(long, value_name = "MS", env = "OTEL_BSP_SCHEDULE_DELAY", default_value_t = 5_000)]
+    pub otlp_schedule_delay: u64,
+
+    /// Publish Dynamo's ForwardPassMetrics over ZeroMQ here, one message an iteration; the address file has it as "fpm"
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub forward_pass_metrics: Option<SocketAddr>,
+
     /// Append one JSON line for each request that ends: exactly the values that the histograms took in
     #[arg(long, value_name = "PATH")]
     pub request_log: Option<PathBuf>,

@@ -20,6 +20,7 @@ use crate::{
     clock::Clock,
     config::Config,
     exact::ExactSamples,
+    exports::{self, Exports},
     job::{FinishReason, Job, Progress, Refusal, Ticket},
     live::{self, Live, Requests},
     prefix::PrefixCache,
@@ -182,7 +183,11 @@ impl DriverHandle {
 ///
 /// # Errors
 /// If the request log cannot be opened or no thread can be had.
-pub(crate) fn spawn(config: &Config, clock: Clock) -> anyhow::Result<(DriverHandle, thread::JoinHandle<()>)> {
+pub(crate) fn spawn(
+    config: &Arc<Config>,
+    clock: Clock,
+    exports: Exports,
+) -> anyhow::Result<(DriverHandle, thread::JoinHandle<()>)> {
     let shared = Arc::new(Shared {
         clock,
         state: Mutex::new(EngineState::new(config)),
@@ -199,7 +204,8 @@ pub(crate) fn spawn(config: &Config, clock: Clock) -> anyhow::Result<(DriverHand
         engine: Engine::new(config.engine.clone())?,
         shared: Arc::clone(&shared),
         commands,
-        model: config.model.clone(),
+        config: Arc::clone(config),
+        exports,
         live: Requests::new(),
         asleep: false,
         prefix: PrefixCache::new(config.engine.kv_blocks),
@@ -215,7 +221,8 @@ struct Driver {
     engine: Engine,
     shared: Arc<Shared>,
     commands: Receiver<Command>,
-    model: String,
+    config: Arc<Config>,
+    exports: Exports,
     live: Requests,
     asleep: bool,
     prefix: PrefixCache,
@@ -356,7 +363,7 @@ impl Driver {
     /// Applies the iteration: first to what the page shows, then to the log, last to the clients, so that nobody who
     /// has seen an answer's end can find it missing elsewhere.
     fn finish_iteration(&mut self) {
-        let Self { engine, shared, live, log, model, ended, .. } = self;
+        let Self { engine, shared, live, log, config, exports, ended, .. } = self;
         let Some(step) = engine.finish_iteration(shared.clock.now()) else { return };
         shared.busy_since.store(0, Ordering::Release);
         shared.busy.fetch_add(step.ended_at.saturating_sub(step.started_at).0, Ordering::AcqRel);
@@ -364,12 +371,21 @@ impl Driver {
         shared.record(&step, live);
         for facts in step.finished {
             if let Some(live) = live.remove(&facts.id) {
-                write_log(log, shared, model, &live, facts, live.reason);
+                write_log(log, shared, &config.model, &live, facts, live.reason);
+                if !live.probe {
+                    let iteration = step.totals.iterations;
+                    exports.finished(
+                        &shared.clock,
+                        config,
+                        &exports::Ended { live: &live, facts, iteration },
+                    );
+                }
                 let (tokens, cached_tokens) = (facts.emitted_tokens, facts.cached_tokens);
                 let progress = Progress { tokens, cached_tokens, finished: Some(live.reason) };
                 ended.push((live, progress));
             }
         }
+        exports.pass(&step, live);
         for token in step.tokens {
             if let Some(live) = live.get(&token.id) {
                 live.progress.send_replace(Progress {
@@ -400,7 +416,7 @@ impl Driver {
         let facts = self.engine.abort(self.shared.clock.now(), id);
         if let (Some(live), Some(facts)) = (self.live.remove(&id), facts) {
             lock(&self.shared.state).record_aborted(&live);
-            write_log(&mut self.log, &self.shared, &self.model, &live, &facts, FinishReason::Abort);
+            write_log(&mut self.log, &self.shared, &self.config.model, &live, &facts, FinishReason::Abort);
         }
     }
 }

@@ -12,6 +12,7 @@
 pub mod args;
 pub mod config;
 pub mod exact;
+pub mod exports;
 pub mod script;
 pub mod serve;
 pub mod version;

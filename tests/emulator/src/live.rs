@@ -26,6 +26,10 @@ pub(crate) struct Live {
     pub(crate) admitted: bool,
     /// Arrival to first scheduling; zero until then.
     pub(crate) queue_time: Micros,
+    /// Tokens that came out of it.
+    pub(crate) emitted: u32,
+    /// Whether it lost its blocks and no token has come since.
+    pub(crate) preempted: bool,
     /// Arrival to its latest token.
     pub(crate) elapsed: Micros,
     /// The number of the iteration that computed it first.
@@ -58,6 +62,8 @@ impl Live {
             probe: job.probe,
             admitted: false,
             queue_time: Micros::ZERO,
+            emitted: 0,
+            preempted: false,
             elapsed: Micros::ZERO,
             first_iteration: 0,
             heard: Heard::default(),
@@ -75,8 +81,15 @@ pub(crate) fn advance(live: &mut Requests, step: &Step<'_>, keep_itl: bool) {
             live.first_iteration = step.totals.iterations;
         }
     }
+    for preemption in step.preempted {
+        if let Some(live) = live.get_mut(&preemption.id) {
+            live.preempted = true;
+        }
+    }
     for token in step.tokens {
         if let Some(live) = live.get_mut(&token.id) {
+            live.emitted = token.index;
+            live.preempted = false;
             live.elapsed = live.elapsed.saturating_add(token.latency);
             if keep_itl && !token.is_first() {
                 live.itl.push(token.latency);

@@ -25,6 +25,7 @@ use supervisor::{Control, Supervisor};
 pub struct Emulator {
     address: SocketAddr,
     admin: Option<SocketAddr>,
+    passes: Option<Port>,
     control: Control,
     supervisor: JoinHandle<anyhow::Result<()>>,
     /// The admin port and the script: what ends with the emulator.
@@ -36,7 +37,7 @@ impl Emulator {
     ///
     /// # Errors
     /// If a port, the request log or the address file cannot be had.
-    pub async fn start(config: Config) -> anyhow::Result<Self> {
+    pub async fn start(mut config: Config) -> anyhow::Result<Self> {
         let (address_file, script) = (config.address_file.clone(), config.script.clone());
         let admin = match config.admin {
             Some(wanted) => {
@@ -47,10 +48,16 @@ impl Emulator {
         let port = Port::take(config.listen)?;
         let address = port.address();
         tracing::info!(%address, model = config.model, engine = ?config.kind, "serving");
-        let (supervisor, control) = Supervisor::start(config, port)?;
+        // Held for all lives: a subscriber finds the next one where the last one was.
+        let passes = config.exports.passes.map(Port::take).transpose()?;
+        config.exports.passes = passes.as_ref().map(Port::address);
+        let (supervisor, control) = Supervisor::start(config, port).await?;
         let supervisor = tokio::spawn(supervisor.run());
         let mut others = vec![tokio::spawn(play(script, control.clone()))];
         let mut addresses = json!({ "http": address.to_string() });
+        if let Some(port) = &passes {
+            addresses["fpm"] = json!(port.address().to_string());
+        }
         let mut admin_address = None;
         if let Some(listener) = admin {
             let address = listener.local_addr()?;
@@ -67,7 +74,7 @@ impl Emulator {
             let written = gpu::replace(&path, &format!("{addresses}\n")).await;
             written.with_context(|| format!("cannot write {}", path.display()))?;
         }
-        Ok(Self { address, admin: admin_address, control, supervisor, others })
+        Ok(Self { address, admin: admin_address, passes, control, supervisor, others })
     }
 
     /// Where it listens.
@@ -80,6 +87,12 @@ impl Emulator {
     #[must_use]
     pub const fn admin(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// Where forward passes are published, if anywhere.
+    #[must_use]
+    pub fn passes(&self) -> Option<SocketAddr> {
+        self.passes.as_ref().map(Port::address)
     }
 
     /// Refuses new requests from now on with 503, lets those in flight finish, and stops.
@@ -100,7 +113,12 @@ impl Emulator {
         for task in self.others {
             task.abort();
         }
-        let _ = self.supervisor.await;
+        match self.supervisor.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("{error:#}"),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => tracing::error!(%error, "the supervisor was cancelled"),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
         PodSource,
         fake_kubelet::{Answer, FakeKubelet, claim, devices, pod},
     },
-    gpu::{GpuFacts, GpuProcess, GpuProcessKind, GpuReading, GpuStatus, Mig, MigInstance},
+    gpu::{Activity, GpuFacts, GpuProcess, GpuProcessKind, GpuReading, GpuStatus, Mig, MigInstance},
 };
 
 const A: &str = "GPU-5a1c9e62-7d31-4a0e-8f54-0c2b6d9e1f33";
@@ -53,6 +53,7 @@ fn snapshot(pids: &[u32]) -> Arc<GpuSnapshot> {
         profile: None,
         memory_total_bytes: None,
         memory_used_bytes: None,
+        activity: Activity::default(),
     };
     let mut gpus = vec![gpu(A, 0, 4, pids), gpu(B, 1, 0, &[])];
     gpus[1].mig = Some(Mig { enabled: true, pending: None, instances: vec![instance] });

@@ -49,25 +49,19 @@ pub(super) enum Price {
 }
 
 impl Governor {
-    /// The class of a question's cost. Essential values have no price.
+    /// The class of a question's cost. It takes three times to tell: one slow call may be the machine's. Essential values
+    /// have no price.
     pub(super) fn price(&self, ask: Ask) -> Price {
         let essential = matches!(ask, Ask::Metric(metric) if metric.is_essential());
-        match self.costs.get(&ask) {
-            _ if essential => Price::Fair,
-            None => Price::Fair,
-            Some(cost) if cost.typical() > PEAK => Price::OverBudget,
-            Some(cost) if cost.typical() > PEAK / 2 => Price::Dear,
-            Some(cost) if cost.typical() > HEAVY => Price::Heavy,
-            Some(_) => Price::Fair,
+        let cost = &self.costs[ask.place()];
+        if essential || cost.samples() < 3 {
+            return Price::Fair;
         }
-    }
-
-    /// The same once it is proven: until then a question is asked at its tier's cadence, to learn more.
-    pub(super) fn proven_price(&self, ask: Ask) -> Price {
-        if self.costs.get(&ask).is_some_and(|cost| cost.samples() >= 3) {
-            self.price(ask)
-        } else {
-            Price::Fair
+        match cost.typical() {
+            typical if typical > PEAK => Price::OverBudget,
+            typical if typical > PEAK / 2 => Price::Dear,
+            typical if typical > HEAVY => Price::Heavy,
+            _ => Price::Fair,
         }
     }
 
@@ -88,7 +82,7 @@ impl Governor {
     /// How often a question is asked.
     pub(super) fn cadence(&self, ask: Ask) -> Duration {
         let seldom = SELDOM.max(self.interval);
-        match (ask, self.proven_price(ask)) {
+        match (ask, self.price(ask)) {
             (Ask::Metric(_), Price::OverBudget) => HOURLY.max(self.interval),
             (Ask::Metric(_), Price::Dear) => seldom,
             (Ask::Metric(metric), _) => self.stretched(self.tier(metric)),
@@ -100,7 +94,7 @@ impl Governor {
     /// The tier whose cadence a metric has, by its kind and its cost.
     fn tier(&self, metric: Metric) -> Tier {
         match metric.tier() {
-            Tier::Slow if self.proven_price(Ask::Metric(metric)) >= Price::Heavy => Tier::Rare,
+            Tier::Slow if self.price(Ask::Metric(metric)) >= Price::Heavy => Tier::Rare,
             tier => tier,
         }
     }
@@ -111,7 +105,7 @@ impl Governor {
         let mut demand = [0.0; Tier::ALL.len()];
         for (job, task) in &self.tasks {
             let Ask::Metric(metric) = job.ask else { continue };
-            let Some(cost) = self.costs.get(&job.ask) else { continue };
+            let cost = &self.costs[job.ask.place()];
             if !task.never && self.price(job.ask) < Price::Dear {
                 let tier = self.tier(metric);
                 let cost = if metric.is_essential() { cost.mean() } else { cost.mean().min(PEAK / 2) };

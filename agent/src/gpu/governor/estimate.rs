@@ -19,6 +19,8 @@ impl Estimate {
     pub(super) const UNKNOWN: Duration = Duration::from_micros(100);
 
     const RECENT: usize = 5;
+    /// A mean beyond so many times the median is the work of single calls.
+    const TRUSTED: u32 = 4;
     const MEAN_WEIGHT: f64 = 1.0 / 8.0;
     const DEVIATION_WEIGHT: f64 = 1.0 / 4.0;
 
@@ -52,14 +54,14 @@ impl Estimate {
         self.typical
     }
 
-    /// What it takes on average.
+    /// What it takes on average, but not what it takes on a machine that was busy for a moment.
     pub(super) fn mean(&self) -> Duration {
-        Duration::from_secs_f64(self.mean_s)
+        Duration::from_secs_f64(self.mean_s).min(self.typical * Self::TRUSTED)
     }
 
-    /// What it hardly ever exceeds.
+    /// What it hardly ever exceeds, with the same exception.
     pub(super) fn upper(&self) -> Duration {
-        Duration::from_secs_f64(self.mean_s + 2.0 * self.deviation_s)
+        Duration::from_secs_f64(self.mean_s + 2.0 * self.deviation_s).min(self.typical * Self::TRUSTED)
     }
 }
 
@@ -75,7 +77,7 @@ mod tests {
         }
         assert!(estimate.upper() < Duration::from_micros(11));
         estimate.add(Duration::from_millis(20));
-        assert!(estimate.mean() < Duration::from_millis(3));
+        assert_eq!(estimate.mean(), Duration::from_micros(40));
         assert_eq!(estimate.typical(), Duration::from_micros(10));
         for _ in 0..100 {
             estimate.add(Duration::from_millis(1));

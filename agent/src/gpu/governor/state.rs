@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{AVERAGE, Ask, Governor, PEAK, SECOND, WINDOW, cadence::Price};
-use crate::gpu::plan::Tier;
+use crate::gpu::plan::{Metric, Tier};
 
 /// How the budget of driver calls is kept, at one tick.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -91,14 +91,14 @@ impl Governor {
     }
 
     fn dear(&self) -> Vec<DearQuestion> {
-        let found = self.costs.iter().filter_map(|(ask, cost)| {
-            let Ask::Metric(metric) = ask else { return None };
-            let price = self.proven_price(*ask);
+        let found = Metric::ALL.iter().filter_map(|metric| {
+            let ask = Ask::Metric(*metric);
+            let price = self.price(ask);
             let is_dearer = price >= Price::Dear || (price == Price::Heavy && metric.tier() == Tier::Slow);
             is_dearer.then(|| DearQuestion {
                 group: metric.as_str(),
-                typical: cost.typical(),
-                interval: self.cadence(*ask),
+                typical: self.costs[ask.place()].typical(),
+                interval: self.cadence(ask),
                 over_budget: price == Price::OverBudget,
             })
         });

@@ -1,6 +1,9 @@
 //! What the GPU's parts do, by GPM: differences of two samples that the driver takes.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use nvml_wrapper::{
     Device, Nvml,
@@ -48,10 +51,16 @@ const RATES: [Rate; 4] = [
     (GpmMetricId::NvlinkTotalRxPerSec, "nvlink_rx_bytes_per_second", |to| &mut to.nvlink_rx_bytes_per_second),
 ];
 
-/// The last sample of every GPU, by index.
+/// The last sample of every GPU and of every instance of one.
 pub(super) struct Streams<'nvml> {
-    last: BTreeMap<u32, (Instant, GpmSample<'nvml>)>,
+    last: BTreeMap<Whose, (Instant, GpmSample<'nvml>)>,
 }
+
+/// The index of a GPU, and the GPU instance where it is not the whole.
+type Whose = (u32, Option<u32>);
+
+/// What the driver made of two samples, and how far they lie apart.
+type Difference = (Vec<Result<f64, NvmlError>>, Duration);
 
 impl<'nvml> Streams<'nvml> {
     /// No sample was taken yet.
@@ -61,7 +70,7 @@ impl<'nvml> Streams<'nvml> {
 
     /// Another GPU is at this index, or the same one anew.
     pub(super) fn forget(&mut self, index: u32) {
-        self.last.remove(&index);
+        self.last.retain(|(of, _), _| *of != index);
     }
 
     /// Takes a sample and tells what happened since the one before. Too soon after it, nothing is asked.
@@ -73,26 +82,77 @@ impl<'nvml> Streams<'nvml> {
         meter: &mut Meter,
         reading: &mut GpuReading,
     ) -> Result<(), CallError> {
-        let before = self.last.get(&index);
+        let ids: Vec<GpmMetricId> =
+            SHARES.iter().map(|share| share.0).chain(RATES.iter().map(|rate| rate.0)).collect();
+        if let Some((values, window)) = self.look(nvml, device, (index, None), &ids, meter)? {
+            let (activity, missing) = activity(values, window);
+            reading.activity = activity;
+            reading.unsupported.extend(missing);
+        }
+        Ok(())
+    }
+
+    /// The same of every GPU instance that the GPU is split into, as far as they are known.
+    pub(super) fn sample_instances(
+        &mut self,
+        nvml: &'nvml Nvml,
+        device: &Device<'nvml>,
+        index: u32,
+        meter: &mut Meter,
+        reading: &mut GpuReading,
+    ) -> Result<(), CallError> {
+        let Some(mig) = &mut reading.mig else {
+            return if reading.unsupported.contains("mig") { Err(CallError::NotSupported) } else { Ok(()) };
+        };
+        if !mig.enabled {
+            return Err(CallError::NotSupported);
+        }
+        let present: BTreeSet<u32> = mig.instances.iter().filter_map(|it| it.gpu_instance_id).collect();
+        self.last.retain(|(of, instance), _| *of != index || instance.is_none_or(|it| present.contains(&it)));
+        let ids = SHARES.map(|share| share.0);
+        for id in present {
+            let (values, window) = match self.look(nvml, device, (index, Some(id)), &ids, meter) {
+                Ok(Some(difference)) => difference,
+                // One that went away since its GPU was asked is absent.
+                Ok(None) | Err(CallError::Other(_)) => continue,
+                Err(error) => return Err(error),
+            };
+            let (activity, _) = activity(values, window);
+            let its = mig.instances.iter_mut().filter(|instance| instance.gpu_instance_id == Some(id));
+            its.for_each(|instance| instance.activity = activity);
+        }
+        Ok(())
+    }
+
+    /// Takes a sample and compares it with the one before; the first has nothing to be compared with.
+    fn look(
+        &mut self,
+        nvml: &'nvml Nvml,
+        device: &Device<'nvml>,
+        whose: Whose,
+        ids: &[GpmMetricId],
+        meter: &mut Meter,
+    ) -> Result<Option<Difference>, CallError> {
+        let before = self.last.get(&whose);
         if before.is_some_and(|(at, _)| meter.now().saturating_duration_since(*at) < SPACING) {
-            return Ok(());
+            return Ok(None);
         }
         if before.is_none() {
             begin(nvml, device, meter)?;
         }
-        let sample = ask(meter, Call::GpmSample, || device.gpm_sample())?;
+        let sample = match whose.1 {
+            None => ask(meter, Call::GpmSample, || device.gpm_sample())?,
+            Some(instance) => ask(meter, Call::GpmMigSample, || device.gpm_mig_sample(instance))?,
+        };
         let at = meter.now();
-        // The first has nothing to be compared with.
-        if let Some((then, before)) = self.last.remove(&index) {
-            let ids: Vec<GpmMetricId> =
-                SHARES.iter().map(|share| share.0).chain(RATES.iter().map(|rate| rate.0)).collect();
-            let values = ask(meter, Call::GpmMetrics, || gpm_metrics_get(nvml, &before, &sample, &ids))?;
-            let mut values = values.into_iter().map(|value| value.map(|value| value.value));
-            reading.activity = activity(&mut values, reading);
-            reading.activity.window = Some(at.saturating_duration_since(then));
+        let mut difference = None;
+        if let Some((then, before)) = self.last.remove(&whose) {
+            let values = ask(meter, Call::GpmMetrics, || gpm_metrics_get(nvml, &before, &sample, ids))?;
+            let values = values.into_iter().map(|value| value.map(|value| value.value)).collect();
+            difference = Some((values, at.saturating_duration_since(then)));
         }
-        self.last.insert(index, (at, sample));
-        Ok(())
+        self.last.insert(whose, (at, sample));
+        Ok(difference)
     }
 }
 
@@ -103,12 +163,15 @@ fn begin(nvml: &Nvml, device: &Device<'_>, meter: &mut Meter) -> Result<(), Call
     if ask(meter, Call::GpmSupport, || device.gpm_support())? { Ok(()) } else { Err(CallError::NotSupported) }
 }
 
-fn activity(values: &mut impl Iterator<Item = Result<f64, NvmlError>>, reading: &mut GpuReading) -> Activity {
-    let mut activity = Activity::default();
+/// What the values say, in the order of [`SHARES`] and [`RATES`], and the fields that are not supported. Rates that were
+/// not asked stay absent.
+fn activity(values: Vec<Result<f64, NvmlError>>, window: Duration) -> (Activity, Vec<&'static str>) {
+    let mut activity = Activity { window: Some(window), ..Activity::default() };
+    let (mut values, mut missing) = (values.into_iter(), Vec::new());
     let mut next = |field: &'static str| match values.next() {
         Some(Ok(value)) => Some(value),
         Some(Err(NvmlError::NotSupported)) => {
-            reading.unsupported.insert(field);
+            missing.push(field);
             None
         }
         // A metric that failed this time is absent this time.
@@ -120,7 +183,7 @@ fn activity(values: &mut impl Iterator<Item = Result<f64, NvmlError>>, reading: 
     for (_, field, place) in RATES {
         *place(&mut activity) = next(field).and_then(bytes);
     }
-    activity
+    (activity, missing)
 }
 
 /// Rounding may put a share a little above the whole; more than that is no value.

@@ -11,7 +11,7 @@ use crate::gpu::{
     meter::Meter,
     partition::{Mig, MigInstance},
     plan::Call,
-    reading::GpuReading,
+    reading::{Activity, GpuReading},
     source::CallError,
 };
 
@@ -37,7 +37,12 @@ pub(super) fn sample(
                 Err(error) => Err(super::call_error(error)),
             })?;
             if let Some(found) = found {
-                mig.instances.push(instance(&found, meter)?);
+                let mut instance = instance(&found, meter)?;
+                let mut before = reading.mig.iter().flat_map(|mig| &mig.instances);
+                if let Some(same) = before.find(|before| before.uuid == instance.uuid) {
+                    instance.activity = same.activity;
+                }
+                mig.instances.push(instance);
             }
         }
         mig.instances.sort_by(|a, b| a.uuid.cmp(&b.uuid));
@@ -59,6 +64,7 @@ fn instance(device: &Device<'_>, meter: &mut Meter) -> Result<MigInstance, CallE
         profile: name.as_deref().and_then(profile),
         memory_total_bytes: memory.as_ref().map(|memory| memory.total),
         memory_used_bytes: memory.as_ref().map(|memory| memory.used),
+        activity: Activity::default(),
     })
 }
 

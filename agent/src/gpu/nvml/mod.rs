@@ -4,7 +4,9 @@
 //! [`GpuDriver::session`], so the compiler sees to it that no handle outlives `nvmlShutdown`.
 
 mod activity;
+mod buffered;
 mod describe;
+mod links;
 mod mig;
 mod sample;
 
@@ -17,7 +19,7 @@ use std::{
 use nvml_wrapper::{Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor, error::NvmlError};
 use plimsoll_common::ids::GpuUuid;
 
-use self::activity::Streams;
+use self::{activity::Streams, buffered::Buffers};
 use super::{
     event::GpuEventKind,
     meter::Meter,
@@ -68,6 +70,7 @@ struct NvmlSession<'nvml> {
     /// Whose handle is whose: a GPU that fell off the bus no longer tells its UUID.
     names: BTreeMap<usize, GpuUuid>,
     streams: Streams<'nvml>,
+    buffers: Buffers,
     events: Option<EventQueue<'nvml>>,
     /// Handles whose GPUs are registered for events.
     watched: BTreeSet<usize>,
@@ -80,13 +83,14 @@ impl<'nvml> NvmlSession<'nvml> {
             devices: BTreeMap::new(),
             names: BTreeMap::new(),
             streams: Streams::new(),
+            buffers: Buffers::new(),
             events: None,
             watched: BTreeSet::new(),
         }
     }
 
     fn device(&self, index: u32) -> Result<&Device<'nvml>, CallError> {
-        self.devices.get(&index).ok_or_else(|| CallError::Other(format!("no GPU is open at index {index}")))
+        self.devices.get(&index).ok_or_else(|| not_open(index))
     }
 }
 
@@ -109,6 +113,7 @@ impl GpuSource for NvmlSession<'_> {
         let device = self.nvml.device_by_index(index).map_err(call_error)?;
         if before != Some(raw::handle(&device)) {
             self.streams.forget(index);
+            self.buffers.forget(index);
         }
         self.devices.insert(index, device);
         Ok(())
@@ -134,16 +139,14 @@ impl GpuSource for NvmlSession<'_> {
         reading: &mut GpuReading,
     ) -> Result<(), CallError> {
         let index = reading.info.index;
+        // Borrowed apart from the streams, which the compiler cannot see through a method.
+        let device = self.devices.get(&index).ok_or_else(|| not_open(index))?;
         match metric {
-            Metric::Activity => {
-                let device = self
-                    .devices
-                    .get(&index)
-                    .ok_or_else(|| CallError::Other(format!("no GPU is open at index {index}")))?;
-                self.streams.sample(self.nvml, device, index, meter, reading)
-            }
-            Metric::Mig => mig::sample(self.device(index)?, meter, reading),
-            other => sample::sample(self.device(index)?, other, meter, reading),
+            Metric::Activity => self.streams.sample(self.nvml, device, index, meter, reading),
+            Metric::MigActivity => self.streams.sample_instances(self.nvml, device, index, meter, reading),
+            Metric::Samples => self.buffers.sample(device, index, meter, reading),
+            Metric::Mig => mig::sample(device, meter, reading),
+            other => sample::sample(device, other, meter, reading),
         }
     }
 
@@ -183,6 +186,10 @@ impl GpuSource for NvmlSession<'_> {
         }
         Ok(events)
     }
+}
+
+fn not_open(index: u32) -> CallError {
+    CallError::Other(format!("no GPU is open at index {index}"))
 }
 
 /// Notes that a GPU or driver does not have a field, and gives the value where it does.

@@ -7,20 +7,23 @@ use nvml_wrapper::{
     enum_wrappers::device::{Clock, TemperatureSensor},
     enums::device::UsedGpuMemory,
     struct_wrappers::device::ProcessInfo,
+    structs::device::UtilizationInfo,
 };
 
 use super::{
     call_error,
-    describe::{ask, nvlinks, power_limit},
-    plausible,
+    describe::{ask, power_limit},
+    links, plausible,
     raw::{self, ALL_LINKS},
     supported,
 };
 use crate::gpu::{
-    interconnect::LinkErrors,
     meter::Meter,
     plan::{Call, Metric},
-    reading::{GpuProcess, GpuProcessKind, GpuReading, RecoveryAction, RemappedRows, ThrottleReasons},
+    reading::{
+        GpuProcess, GpuProcessKind, GpuReading, RecoveryAction, RemappedRows, RetiredPages, ThrottleReasons,
+        Video,
+    },
     source::CallError,
 };
 
@@ -39,15 +42,14 @@ mod field {
     pub(super) const ECC_DBE_VOL_TOTAL: u32 = 4;
     pub(super) const ECC_SBE_AGG_TOTAL: u32 = 5;
     pub(super) const ECC_DBE_AGG_TOTAL: u32 = 6;
+    pub(super) const RETIRED_SBE: u32 = 29;
+    pub(super) const RETIRED_DBE: u32 = 30;
+    pub(super) const RETIRED_PENDING: u32 = 31;
     pub(super) const MEMORY_TEMP: u32 = 82;
     pub(super) const TOTAL_ENERGY_CONSUMPTION: u32 = 83;
+    pub(super) const PCIE_REPLAY_COUNTER: u32 = 94;
     pub(super) const NVLINK_THROUGHPUT_DATA_TX: u32 = 138;
     pub(super) const NVLINK_THROUGHPUT_DATA_RX: u32 = 139;
-    pub(super) const NVLINK_ERROR_DL_REPLAY: u32 = 161;
-    pub(super) const NVLINK_ERROR_DL_RECOVERY: u32 = 162;
-    pub(super) const NVLINK_ERROR_DL_CRC: u32 = 163;
-    pub(super) const NVLINK_GET_STATE: u32 = 165;
-    pub(super) const NVLINK_GET_VERSION: u32 = 166;
     pub(super) const POWER_AVERAGE: u32 = 185;
     pub(super) const POWER_INSTANT: u32 = 186;
     pub(super) const GET_GPU_RECOVERY_ACTION: u32 = 230;
@@ -68,7 +70,9 @@ pub(super) fn sample(
             (reading.utilization_percent, reading.memory_activity_percent) = (Some(gpu), Some(memory));
         }
         Metric::Memory => {
-            reading.memory_used_bytes = Some(ask(meter, Call::MemoryInfo, || device.memory_info())?.used);
+            let memory = ask(meter, Call::MemoryInfo, || device.memory_info())?;
+            (reading.memory_used_bytes, reading.memory_reserved_bytes) =
+                (Some(memory.used), Some(memory.reserved));
         }
         Metric::Power => return power(device, meter, reading),
         Metric::Temperature => {
@@ -86,6 +90,7 @@ pub(super) fn sample(
             reading.performance_state = u8::try_from(state.as_c()).ok().filter(|state| *state < 16);
         }
         Metric::Ecc => return errors(device, meter, reading),
+        Metric::Video => return video(device, meter, reading),
         Metric::ComputeProcesses => {
             let found = ask(meter, Call::ComputeProcesses, || device.running_compute_processes())?;
             replace_processes(reading, GpuProcessKind::Compute, &found);
@@ -95,7 +100,8 @@ pub(super) fn sample(
             replace_processes(reading, GpuProcessKind::Graphics, &found);
         }
         Metric::Fabric => reading.fabric = Some(ask(meter, Call::FabricInfo, || raw::fabric(device))?),
-        Metric::Links => return links(device, meter, reading),
+        Metric::Links => return links::states(device, meter, reading),
+        Metric::LinkErrors => return links::errors(device, meter, reading),
         Metric::RemappedRows => {
             let (corrected, uncorrected, pending, failed) =
                 ask(meter, Call::RemappedRows, || raw::remapped_rows(device))?;
@@ -111,13 +117,15 @@ pub(super) fn sample(
         }
         Metric::PowerLimit => reading.info.power_limit_mw = Some(power_limit(device, meter)?),
         // These are asked elsewhere.
-        Metric::Activity | Metric::Mig => return Err(CallError::NotSupported),
+        Metric::Activity | Metric::Mig | Metric::MigActivity | Metric::Samples => {
+            return Err(CallError::NotSupported);
+        }
     }
     Ok(())
 }
 
 /// The answers of a batch of field values, in the order of the asks.
-fn fields(
+pub(super) fn fields(
     device: &Device<'_>,
     meter: &mut Meter,
     asks: &[(u32, u32)],
@@ -194,6 +202,10 @@ fn errors(device: &Device<'_>, meter: &mut Meter, reading: &mut GpuReading) -> R
         (field::ECC_DBE_AGG_TOTAL, 0),
         (field::MEMORY_TEMP, 0),
         (field::GET_GPU_RECOVERY_ACTION, 0),
+        (field::PCIE_REPLAY_COUNTER, 0),
+        (field::RETIRED_SBE, 0),
+        (field::RETIRED_DBE, 0),
+        (field::RETIRED_PENDING, 0),
     ];
     let mut values = fields(device, meter, &asks)?;
     let enabled = next(&mut values, "ecc_enabled", reading)?;
@@ -209,6 +221,29 @@ fn errors(device: &Device<'_>, meter: &mut Meter, reading: &mut GpuReading) -> R
         .map(u64::cast_signed);
     let action = next(&mut values, "recovery_action", reading)?;
     reading.recovery_action = action.map(RecoveryAction::from_code);
+    reading.pcie_replays = next(&mut values, "pcie_replays", reading)?;
+    // One word for the three: boards have all or none.
+    let mut pages = || next(&mut values, "retired_pages", reading);
+    let (single_bit, double_bit, pending) = (pages()?, pages()?, pages()?.map(|pending| pending != 0));
+    reading.retired_pages = RetiredPages { single_bit, double_bit, pending };
+    Ok(())
+}
+
+fn video(device: &Device<'_>, meter: &mut Meter, reading: &mut GpuReading) -> Result<(), CallError> {
+    let encoder = ask(meter, Call::VideoUtilization, || device.encoder_utilization());
+    let encoder = supported(encoder, "encoder_utilization_percent", reading)?;
+    let decoder = ask(meter, Call::VideoUtilization, || device.decoder_utilization());
+    let decoder = supported(decoder, "decoder_utilization_percent", reading)?;
+    if encoder.is_none() && decoder.is_none() {
+        return Err(CallError::NotSupported);
+    }
+    let percent = |busy: Option<UtilizationInfo>, what| {
+        busy.map(|busy| plausible(what, busy.utilization.into(), 100)).transpose()
+    };
+    reading.video = Video {
+        encoder_percent: percent(encoder, "encoder utilization")?,
+        decoder_percent: percent(decoder, "decoder utilization")?,
+    };
     Ok(())
 }
 
@@ -226,38 +261,4 @@ fn replace_processes(reading: &mut GpuReading, kind: GpuProcessKind, found: &[Pr
     let mut all: Vec<GpuProcess> = others.chain(found).collect();
     all.sort_unstable();
     reading.processes = Some(all.into());
-}
-
-/// Five fields of every link in one call; what is older than those fields tells the state alone, a call a link.
-fn links(device: &Device<'_>, meter: &mut Meter, reading: &mut GpuReading) -> Result<(), CallError> {
-    const EACH: [u32; 5] = [
-        field::NVLINK_GET_STATE,
-        field::NVLINK_GET_VERSION,
-        field::NVLINK_ERROR_DL_REPLAY,
-        field::NVLINK_ERROR_DL_RECOVERY,
-        field::NVLINK_ERROR_DL_CRC,
-    ];
-    if reading.facts.nvlinks.is_none() {
-        nvlinks(device, meter, reading)?;
-    }
-    if reading.links.is_empty() {
-        return Err(CallError::NotSupported);
-    }
-    let mut links = reading.links.to_vec();
-    let asks: Vec<(u32, u32)> = links.iter().flat_map(|link| EACH.map(|field| (field, link.index))).collect();
-    let mut values = fields(device, meter, &asks)?.map(Result::ok);
-    for link in &mut links {
-        let mut value = || values.next().flatten();
-        link.active = value().map(|state| state != 0);
-        link.version = value().and_then(|version| u32::try_from(version).ok());
-        link.errors = LinkErrors { replay: value(), recovery: value(), crc: value() };
-    }
-    if links.iter().all(|link| link.active.is_none()) {
-        for link in &mut links {
-            let active = ask(meter, Call::NvLinkState, || device.link_wrapper_for(link.index).is_active());
-            link.active = supported(active, "link_state", reading)?;
-        }
-    }
-    reading.links = links.into();
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! One GPU as the sampler remembers it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use plimsoll_common::ids::GpuUuid;
 use tokio::time::Instant;
@@ -28,6 +28,8 @@ pub(super) struct Gpu {
     pub(super) lost: Option<String>,
     /// Metrics whose last answer was an error, and which.
     pub(super) failing: BTreeMap<Metric, String>,
+    /// How long each metric is believed, by the cadence at which it was asked.
+    pub(super) believed: [Duration; Metric::ALL.len()],
     /// How it was partitioned when it was last asked: mode and instances.
     pub(super) partition: Option<(bool, Vec<GpuUuid>)>,
 }
@@ -35,7 +37,8 @@ pub(super) struct Gpu {
 impl Gpu {
     /// One that told nothing yet.
     pub(super) const fn new(reading: GpuReading) -> Self {
-        Self { reading, lost: None, failing: BTreeMap::new(), partition: None }
+        let believed = [Duration::ZERO; Metric::ALL.len()];
+        Self { reading, lost: None, failing: BTreeMap::new(), believed, partition: None }
     }
 
     /// Its lasting name.
@@ -110,7 +113,9 @@ impl Gpu {
             return;
         }
         for metric in Metric::ALL {
-            if self.reading.taken.of(*metric).is_some_and(|at| at + governor.lifetime(*metric) < now) {
+            // Where the cadence became shorter meanwhile, the question may not have been asked since.
+            let believed = || self.believed[*metric as usize].max(governor.lifetime(*metric));
+            if self.reading.taken.of(*metric).is_some_and(|at| at + believed() < now) {
                 self.reading.clear(*metric);
             }
         }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use plimsoll_common::{
     engine::{DistributionKind, SleepState, Unit},
     units::Ratio,
-    wire::EngineState,
 };
 use plimsoll_shell::metrics::{
     Label, MetricPage,
@@ -163,9 +162,6 @@ pub(super) fn gauges(page: &mut MetricPage, engines: &[EngineView], now: Instant
         [SleepState::Awake, SleepState::WeightsOffloaded, SleepState::DiscardAll].map(SleepState::as_str);
     let help = "Whether an engine sleeps; 1 for the state that holds.";
     states(page, "plimsoll_engine_sleep_state", help, &sleeping, &sleeps);
-    let all: Vec<_> = EngineState::ALL.iter().map(|state| state.as_str()).collect();
-    let rows: Vec<_> = engines.iter().map(|v| (labels(v).to_vec(), v.state.as_str())).collect();
-    states(page, "plimsoll_engine_state", "How an engine is seen; 1 for the state that holds.", &rows, &all);
 }
 
 pub(super) fn counters(page: &mut MetricPage, engines: &[EngineView]) {

@@ -12,6 +12,7 @@ pub(super) fn write(page: &mut MetricPage, rows: &[Row<'_>]) {
     throttle(page, rows);
     ecc(page, rows);
     remapped_rows(page, rows);
+    retired_pages(page, rows);
     events(page, rows);
 }
 
@@ -71,6 +72,20 @@ fn remapped_rows(page: &mut MetricPage, rows: &[Row<'_>]) {
         for row in rows {
             family.maybe(&row.labels(), row.gpu.remapped_rows.as_ref().map(flag));
         }
+    }
+}
+
+fn retired_pages(page: &mut MetricPage, rows: &[Row<'_>]) {
+    let help = "Pages of the device memory that are no longer used, by the kind of error; before Ampere.";
+    let mut family = page.family("plimsoll_gpu_retired_pages", Gauge, help);
+    for row in rows {
+        family.maybe(&row.with([("kind", "single_bit")]), row.gpu.retired_pages.single_bit);
+        family.maybe(&row.with([("kind", "double_bit")]), row.gpu.retired_pages.double_bit);
+    }
+    let help = "Whether a reset is needed to retire a page.";
+    let mut family = page.family("plimsoll_gpu_page_retirement_pending", Gauge, help);
+    for row in rows {
+        family.maybe(&row.labels(), row.gpu.retired_pages.pending);
     }
 }
 

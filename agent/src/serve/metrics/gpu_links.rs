@@ -7,7 +7,7 @@ use plimsoll_shell::metrics::{
 
 use super::Row;
 use crate::{
-    gpu::NvLink,
+    gpu::LinkErrors,
     topology::{NvLinkDomain, Topology},
 };
 
@@ -28,18 +28,12 @@ fn links(page: &mut MetricPage, rows: &[Row<'_>]) {
             family.sample(&row.with([("state", "down")]), in_state(false));
         }
     }
-    type Count = fn(&NvLink) -> Option<u64>;
-    let kinds: [(&str, Count); 3] = [
-        ("replay", |link| link.errors.replay),
-        ("recovery", |link| link.errors.recovery),
-        ("crc", |link| link.errors.crc),
-    ];
-    let help = "Errors of all NVLinks of the GPU since the driver was loaded.";
+    let help = "Errors of all NVLinks of the GPU since the driver was loaded; which kinds there are depends on their version.";
     let mut errors = page.family("plimsoll_gpu_nvlink_errors_total", Counter, help);
     for row in rows {
-        for (kind, count) in kinds {
-            let sum = row.gpu.links.iter().filter_map(count).reduce(u64::saturating_add);
-            errors.maybe(&row.with([("kind", kind)]), sum);
+        for (kind, count) in LinkErrors::KINDS {
+            let told = row.gpu.links.iter().filter_map(|link| count(&link.errors));
+            errors.maybe(&row.with([("kind", kind)]), told.reduce(u64::saturating_add));
         }
     }
 }

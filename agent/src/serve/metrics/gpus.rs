@@ -29,7 +29,27 @@ const FIELDS: &[Field] = fields! {
     Gauge "plimsoll_gpu_memory_activity_ratio"
         "Share of time in which device memory was read or written, 0 to 1."
         |g| ratio(g.memory_activity_percent);
+    Gauge "plimsoll_gpu_utilization_window_mean_ratio"
+        "Share of time in which a kernel ran: the mean of what the driver sampled since it was asked before."
+        |g| g.samples.utilization_percent.map(|samples| samples.mean / 100.0);
+    Gauge "plimsoll_gpu_utilization_window_max_ratio" "The greatest of the same samples."
+        |g| ratio(g.samples.utilization_percent.map(|samples| samples.max));
+    Gauge "plimsoll_gpu_memory_activity_window_mean_ratio"
+        "Share of time in which device memory was read or written: the mean of what the driver sampled."
+        |g| g.samples.memory_activity_percent.map(|samples| samples.mean / 100.0);
+    Gauge "plimsoll_gpu_memory_activity_window_max_ratio" "The greatest of the same samples."
+        |g| ratio(g.samples.memory_activity_percent.map(|samples| samples.max));
+    Gauge "plimsoll_gpu_power_window_mean_watts" "Power draw: the mean of what the driver sampled."
+        |g| g.samples.power_mw.map(|samples| samples.mean / 1e3);
+    Gauge "plimsoll_gpu_power_window_max_watts" "The greatest of the same samples."
+        |g| thousandth(g.samples.power_mw.map(|samples| samples.max));
+    Gauge "plimsoll_gpu_encoder_utilization_ratio" "Share of time in which the video encoders were busy."
+        |g| ratio(g.video.encoder_percent);
+    Gauge "plimsoll_gpu_decoder_utilization_ratio" "Share of time in which the video decoders were busy."
+        |g| ratio(g.video.decoder_percent);
     Gauge "plimsoll_gpu_memory_used_bytes" "Frame buffer in use." |g| number(g.memory_used_bytes);
+    Gauge "plimsoll_gpu_memory_reserved_bytes" "Frame buffer that the driver reserves for itself."
+        |g| number(g.memory_reserved_bytes);
     Gauge "plimsoll_gpu_memory_size_bytes" "Frame buffer size." |g| number(g.info.memory_total_bytes);
     Gauge "plimsoll_gpu_power_watts" "Power draw." |g| thousandth(g.power_mw);
     Gauge "plimsoll_gpu_power_limit_watts" "Enforced power limit." |g| thousandth(g.info.power_limit_mw);
@@ -77,6 +97,8 @@ const FIELDS: &[Field] = fields! {
         "Payload sent over all NVLinks since the driver was loaded." |g| number(g.nvlink_tx_bytes);
     Counter "plimsoll_gpu_nvlink_receive_bytes_total"
         "Payload received over all NVLinks since the driver was loaded." |g| number(g.nvlink_rx_bytes);
+    Counter "plimsoll_gpu_pcie_replays_total"
+        "Transfers over PCIe that had to be repeated since the driver was loaded." |g| number(g.pcie_replays);
     Gauge "plimsoll_gpu_pcie_link_generation" "Generation of the PCIe link now; it falls while the GPU is idle."
         |g| g.facts.pcie.generation.map(f64::from);
     Gauge "plimsoll_gpu_pcie_link_generation_max" "The best PCIe generation that GPU and slot support."
@@ -95,7 +117,6 @@ pub(super) fn write(page: &mut MetricPage, rows: &[Row<'_>], snapshot: &GpuSnaps
             family.maybe(&row.labels(), (field.value)(row.gpu));
         }
     }
-    mig(page, rows);
     processes(page, rows);
 }
 
@@ -136,43 +157,6 @@ fn state(page: &mut MetricPage, rows: &[Row<'_>], snapshot: &GpuSnapshot) {
     for row in rows {
         for field in &row.gpu.unsupported {
             family.sample(&row.with([("field", field)]), 1u64);
-        }
-    }
-}
-
-fn mig(page: &mut MetricPage, rows: &[Row<'_>]) {
-    let help = "Whether the GPU is partitioned (MIG).";
-    let mut enabled = page.family("plimsoll_gpu_mig_enabled", Gauge, help);
-    for row in rows {
-        enabled.maybe(&row.labels(), row.gpu.mig.as_ref().map(|mig| mig.enabled));
-    }
-    let instances = || {
-        rows.iter().flat_map(|row| {
-            let all = row.gpu.mig.iter().flat_map(|mig| &mig.instances);
-            all.map(move |instance| {
-                let id = instance.gpu_instance_id.map_or_else(String::new, |id| id.to_string());
-                (row, instance, id)
-            })
-        })
-    };
-    type Bytes = fn(&crate::gpu::MigInstance) -> Option<u64>;
-    let families: [(&str, &str, Bytes); 2] = [
-        ("plimsoll_mig_memory_used_bytes", "Device memory of a MIG instance in use.", |i| {
-            i.memory_used_bytes
-        }),
-        ("plimsoll_mig_memory_size_bytes", "Device memory of a MIG instance.", |i| i.memory_total_bytes),
-    ];
-    let help = "A MIG instance; always 1.";
-    let mut info = page.family("plimsoll_mig_info", Gauge, help);
-    for (row, instance, id) in instances() {
-        let profile = instance.profile.as_deref().unwrap_or("");
-        let labels = [("mig_uuid", instance.uuid.as_str()), ("gpu_instance", &id), ("profile", profile)];
-        info.sample(&row.with(labels), 1u64);
-    }
-    for (name, help, bytes) in families {
-        let mut family = page.family(name, Gauge, help);
-        for (row, instance, _) in instances() {
-            family.maybe(&row.with([("mig_uuid", instance.uuid.as_str())]), bytes(instance));
         }
     }
 }

@@ -2,10 +2,12 @@
 
 mod agent;
 mod dcgm;
+mod engine_state;
 mod engines;
 mod exact;
 mod gpu_health;
 mod gpu_links;
+mod gpu_mig;
 mod gpu_source;
 mod gpus;
 mod pods;
@@ -19,14 +21,16 @@ use crate::gpu::{GpuReading, GpuSnapshot};
 pub(super) fn page(pages: &Pages) -> String {
     let now = Instant::now();
     let snapshot = pages.gpus(now);
-    let seen = pages.engines();
+    let seen = pages.engines(now);
     let rows = Row::all(&snapshot);
     let mut page = MetricPage::new();
     gpus::write(&mut page, &rows, &snapshot);
+    gpu_mig::write(&mut page, &rows);
     gpu_health::write(&mut page, &rows);
     gpu_links::write(&mut page, &rows, &pages.topology());
     pods::write(&mut page, &rows, &pages.attribution(), now);
     gpu_source::write(&mut page, &snapshot, now);
+    engine_state::write(&mut page, &seen, now);
     engines::gauges(&mut page, &seen, now);
     engines::counters(&mut page, &seen);
     engines::distributions(&mut page, &seen);

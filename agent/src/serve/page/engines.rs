@@ -4,10 +4,12 @@ use std::fmt::Write;
 
 use plimsoll_common::{engine::DistributionKind, units::Ratio, wire::EngineState};
 
+use tokio::time::Instant;
+
 use super::html::{Tone, escape, meter, or_none, pill};
 use crate::window::EngineView;
 
-pub(super) fn table(html: &mut String, engines: &[EngineView]) {
+pub(super) fn table(html: &mut String, engines: &[EngineView], now: Instant) {
     if engines.is_empty() {
         return;
     }
@@ -17,22 +19,30 @@ pub(super) fn table(html: &mut String, engines: &[EngineView]) {
          <th class=\"num\">ITL p95</th></tr></thead>",
     );
     for view in engines {
-        row(html, view);
+        row(html, view, now);
     }
     html.push_str("</table></div>");
 }
 
-fn row(html: &mut String, view: &EngineView) {
-    let tone = match view.state {
+fn row(html: &mut String, view: &EngineView, now: Instant) {
+    let tone = match view.seen.state {
         EngineState::Ready => Tone::Ok,
-        EngineState::Pending => Tone::Off,
-        EngineState::Unreachable | EngineState::Unrecognised => Tone::Bad,
+        EngineState::Pending | EngineState::Follower | EngineState::Sleeping => Tone::Off,
+        EngineState::Starting | EngineState::Draining => Tone::Warn,
+        EngineState::Frozen
+        | EngineState::Gone
+        | EngineState::Unreachable
+        | EngineState::Unauthorised
+        | EngineState::WrongEndpoint => Tone::Bad,
     };
+    // Of an engine that serves, the evidence is all that the row shows.
+    let serves = view.seen.state == EngineState::Ready;
+    let since = now.saturating_duration_since(view.seen.since).as_secs();
+    let state = if serves { String::new() } else { format!("for {since} s: {}", view.seen.reason) };
     let usage = view.gauges.kv_usage.map(Ratio::get);
     let text = usage.map_or_else(String::new, |usage| format!("{:.0} %", usage * 100.0));
     let kv_tone = if usage.is_some_and(|usage| usage > 0.95) { Tone::Warn } else { Tone::Ok };
     let count = |value: Option<u64>| or_none(value.map(|n| n.to_string()));
-    let error = view.error.as_deref().unwrap_or("");
     // Writing to a String cannot fail.
     let _ = write!(
         html,
@@ -42,8 +52,8 @@ fn row(html: &mut String, view: &EngineView) {
          <td class=\"num\" data-k=\"ITL p95\">{}</td></tr></tbody>",
         escape(view.info.id.as_str()),
         escape(&kind(view)),
-        pill(tone, view.state.as_str()),
-        escape(error),
+        pill(tone, view.seen.state.as_str()),
+        escape(&state),
         or_none(view.info.model.as_ref().map(|model| model.as_str().to_owned())),
         count(view.gauges.running.or(view.gauges.frontend_inflight)),
         count(view.gauges.waiting.or(view.gauges.frontend_queued)),

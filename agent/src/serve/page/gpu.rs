@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::html::{NONE, Tone, bytes, chip, escape, facts, gib, meter, or_none, pill, rate, span};
 use crate::{
     attribution::{Attribution, PodRef},
-    gpu::{GpuReading, GpuSnapshot, GpuStatus, RecoveryAction},
+    gpu::{GpuReading, GpuSnapshot, GpuStatus, RecoveryAction, Samples},
     topology::{NvLinkDomain, Topology},
 };
 
@@ -225,6 +225,8 @@ fn activity(gpu: &GpuReading) -> String {
             ("tensor cores", percent(it.tensor)),
             ("device memory", percent(it.dram)),
             ("FP16 / FP32 / FP64", all_three(percent(it.fp16), percent(it.fp32), percent(it.fp64))),
+            ("utilization, mean and peak", gpu.samples.utilization_percent.map(mean_and_peak)),
+            ("video encoder / decoder", encoder_decoder(gpu)),
             ("memory clock", mhz(gpu.clocks.memory_mhz)),
             ("performance state", gpu.performance_state.map(|state| format!("P{state}"))),
             ("energy since driver load", gpu.energy_mj.map(|mj| format!("{:.1} kWh", mj as f64 / 3.6e9))),
@@ -234,6 +236,15 @@ fn activity(gpu: &GpuReading) -> String {
 
 fn all_three(a: Option<String>, b: Option<String>, c: Option<String>) -> Option<String> {
     Some(format!("{} / {} / {}", a?, b?, c?))
+}
+
+/// Of what the driver sampled since it was asked before.
+fn mean_and_peak(samples: Samples) -> String {
+    format!("{:.0} % and {} % in {:.0} s", samples.mean, samples.max, samples.span.as_secs_f64())
+}
+
+fn encoder_decoder(gpu: &GpuReading) -> Option<String> {
+    Some(format!("{} % / {} %", gpu.video.encoder_percent?, gpu.video.decoder_percent?))
 }
 
 fn interconnect(gpu: &GpuReading, topology: &Topology) -> String {
@@ -257,6 +268,7 @@ fn interconnect(gpu: &GpuReading, topology: &Topology) -> String {
             ("fabric", fabric.map(|it| it.state.as_str().replace('_', " "))),
             ("fabric cluster", clique),
             ("PCIe", link(pcie.generation, pcie.width)),
+            ("PCIe replays", gpu.pcie_replays.map(|count| count.to_string())),
             ("PCIe at best", link(pcie.max_generation, pcie.max_width)),
             (
                 "PCIe out / in",

@@ -45,7 +45,7 @@ fn page(pages: &Pages) -> String {
         tiles(&mut html, &snapshot);
         gpu::table(&mut html, &snapshot, &pages.topology(), &pages.attribution(), now);
     }
-    engines::table(&mut html, &pages.engines());
+    engines::table(&mut html, &pages.engines(now), now);
     cost(&mut html, pages, &snapshot, now);
     html.push_str("</main><footer><nav>");
     for path in PATHS.iter().filter(|path| !path.contains('{') && !path.contains("source") && **path != "/") {

@@ -10,9 +10,10 @@ use plimsoll_common::{
 use tokio::time::Instant;
 
 use crate::gpu::{
-    Activity, Clocks, Ecc, Fabric, FabricHealth, FabricState, GpuEvent, GpuEventKind, GpuFacts, GpuProcess,
-    GpuProcessKind, GpuReading, GpuSnapshot, GpuStatus, LinkErrors, Metric, Mig, MigInstance, NvLink, Pcie,
-    Platform, RecoveryAction, RemappedRows, RemoteEnd, RemoteKind, ThrottleReasons, Xids,
+    Activity, BufferedSamples, Clocks, Ecc, Fabric, FabricHealth, FabricState, GpuEvent, GpuEventKind,
+    GpuFacts, GpuProcess, GpuProcessKind, GpuReading, GpuSnapshot, GpuStatus, LinkErrors, LinkTraffic,
+    Metric, Mig, MigInstance, NvLink, Pcie, Platform, RecoveryAction, RemappedRows, RemoteEnd, RemoteKind,
+    RetiredPages, Samples, ThrottleReasons, Video, Xids,
 };
 
 pub(super) fn info(uuid: &str, index: u32) -> GpuInfo {
@@ -45,6 +46,7 @@ pub(super) fn full(uuid: &str, index: u32, now: Instant) -> GpuReading {
         utilization_percent: Some(97),
         memory_activity_percent: Some(41),
         memory_used_bytes: Some(60 << 30),
+        memory_reserved_bytes: Some(512 << 20),
         power_mw: Some(512_500),
         energy_mj: Some(7_200_000_123),
         temperature_c: Some(66),
@@ -76,6 +78,15 @@ pub(super) fn full(uuid: &str, index: u32, now: Instant) -> GpuReading {
         uncorrected_aggregate: Some(1),
     };
     gpu.activity = activity();
+    let samples = |mean, max| Some(Samples { mean, max, count: 60, span: Duration::from_secs(10) });
+    gpu.samples = BufferedSamples {
+        utilization_percent: samples(88.25, 100),
+        memory_activity_percent: samples(40.0, 55),
+        power_mw: samples(498_000.0, 699_500),
+    };
+    gpu.video = Video { encoder_percent: Some(0), decoder_percent: Some(12) };
+    gpu.retired_pages = RetiredPages { single_bit: Some(2), double_bit: Some(0), pending: Some(true) };
+    gpu.pcie_replays = Some(4);
     gpu.unsupported.insert("fan_speed_percent");
     gpu.processes = Some([process(4711, Some(50 << 30)), process(4712, None)].into());
     gpu.mig = Some(Mig { enabled: false, pending: Some(true), instances: Vec::new() });
@@ -94,6 +105,7 @@ pub(super) fn partitioned(uuid: &str, index: u32, now: Instant) -> GpuReading {
         profile: Some("1g.10gb".to_owned()),
         memory_total_bytes: Some(10 << 30),
         memory_used_bytes: Some(1 << 30),
+        activity: Activity { tensor: Ratio::new(0.125).ok(), ..Activity::default() },
     };
     let mig = Mig { enabled: true, pending: None, instances: vec![instance] };
     GpuReading { mig: Some(mig), ..full(uuid, index, now) }
@@ -148,9 +160,15 @@ fn facts() -> GpuFacts {
 
 fn interconnect(gpu: &mut GpuReading) {
     let remote = RemoteEnd { kind: RemoteKind::Switch, pci_bus_id: Some("00000000:07:00.0".to_owned()) };
-    let errors = LinkErrors { replay: Some(1), recovery: Some(0), crc: Some(2) };
-    gpu.links =
-        [NvLink { index: 0, active: Some(true), version: Some(6), remote: Some(remote), errors }].into();
+    let link = NvLink {
+        index: 0,
+        active: Some(true),
+        version: Some(7),
+        remote: Some(remote),
+        errors: link_errors(),
+        traffic: LinkTraffic { tx_bytes: Some(5_000), rx_bytes: Some(6_000) },
+    };
+    gpu.links = [link].into();
     gpu.fabric = Some(Fabric {
         state: FabricState::Completed,
         status: 0,
@@ -167,4 +185,24 @@ fn interconnect(gpu: &mut GpuReading) {
         peer_type: 1,
         module_id: 4,
     });
+}
+
+/// No link counts all of these; a page that shows them all misses none.
+fn link_errors() -> LinkErrors {
+    LinkErrors {
+        replay: Some(1),
+        recovery: Some(0),
+        crc: Some(2),
+        recovery_succeeded: Some(0),
+        recovery_failed: Some(0),
+        receive: Some(7),
+        malformed: Some(0),
+        overrun: Some(0),
+        remote: Some(0),
+        header: Some(0),
+        integrity: Some(0),
+        discarded: Some(0),
+        effective: Some(0),
+        symbol: Some(9),
+    }
 }

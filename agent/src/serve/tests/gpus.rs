@@ -44,6 +44,20 @@ async fn a_gpu_that_tells_everything_has_no_null() {
     assert_eq!(gpu["throttle_reasons"], json!(["sw_power_cap", "hw_thermal_slowdown"]));
     assert_eq!(gpu["activity"]["tensor_activity"], 0.25);
     assert_eq!(gpu["activity"]["fp64_activity"], 0.0, "a real zero stays one");
+    assert_eq!(
+        gpu["utilization_samples"],
+        json!({ "mean_percent": 88.25, "max_percent": 100, "count": 60, "span_seconds": 10.0 })
+    );
+    assert_eq!(
+        (&gpu["power_samples"]["mean_watts"], &gpu["power_samples"]["max_watts"]),
+        (&json!(498.0), &json!(699.5))
+    );
+    assert_eq!(gpu["decoder_utilization_percent"], 12);
+    assert_eq!(gpu["retired_pages"], json!({ "single_bit": 2, "double_bit": 0, "pending": true }));
+    assert_eq!(
+        (&gpu["links"][0]["errors"]["receive"], &gpu["links"][0]["tx_bytes"]),
+        (&json!(7), &json!(5000))
+    );
     assert_eq!(gpu["xids"]["counts"], json!({ "31": 2, "79": 1 }));
     assert_eq!(gpu["recovery_action"], "gpu_reset");
     assert_eq!(gpu["links"][0]["remote"], json!({ "kind": "nvswitch", "pci_bus_id": "00000000:07:00.0" }));
@@ -60,8 +74,8 @@ async fn what_a_gpu_does_not_support_is_told_in_the_words_of_this_page() {
     let (_, gpu) = Agent::new(snapshot(vec![full("GPU-1", 3, now)], now)).json("/v1/gpus/GPU-1").await;
     let mut found = Vec::new();
     leaves("", &gpu, &mut found);
-    // Processes are one list here, asked by two calls.
-    let lists = ["compute_processes", "graphics_processes"];
+    // Processes are one list here, asked by two calls, and parts tell their own.
+    let lists = ["compute_processes", "graphics_processes", "mig_activity", "link_errors"];
     for field in Metric::ALL.iter().flat_map(|metric| metric.fields()).filter(|field| !lists.contains(field))
     {
         let known = found.iter().any(|(name, _)| name.split('.').any(|part| part == *field));
@@ -89,6 +103,8 @@ async fn mig_instances_are_listed_with_their_gpu() {
     assert_eq!(gpu["mig"]["enabled"], true);
     assert_eq!(gpu["mig"]["instances"][0]["profile"], "1g.10gb");
     assert_eq!(gpu["mig"]["instances"][0]["memory_used_bytes"], 1 << 30);
+    assert_eq!(gpu["mig"]["instances"][0]["activity"]["tensor_activity"], 0.125);
+    assert_eq!(gpu["mig"]["instances"][0]["activity"]["sm_activity"], Value::Null);
 }
 
 #[tokio::test]

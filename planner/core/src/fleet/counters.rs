@@ -68,6 +68,8 @@ counters! {
     AcceptedTokens = "spec_accepted_tokens", "spec_accepted_tokens_per_second";
     /// Requests that arrived at a front-end: the engines' requests, seen once more on their way.
     FrontendArrived = "frontend_requests_arrived", "frontend_requests_arrived_per_second";
+    /// Forward-pass messages that were sent and never came: of passes, time and queues are so many too few.
+    PassesLost = "forward_pass_messages_lost", "forward_pass_messages_lost_per_second";
 }
 
 const N: usize = Counter::ALL.len();

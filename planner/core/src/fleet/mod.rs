@@ -41,8 +41,8 @@ pub use observation::{
 pub use pool_gauges::PoolGauges;
 pub use series::DistributionTotal;
 pub use snapshot::{
-    EngineDetail, EngineRow, FleetRow, FleetSnapshot, GpuRow, ModelRow, NodeRow, PoolRow, Tally,
-    WindowSummaries,
+    EngineDetail, EngineRow, EngineStates, FleetRow, FleetSnapshot, GpuRow, ModelRow, NodeRow, PoolRow,
+    Tally, WindowSummaries,
 };
 pub use summary::{DistributionSummary, QUANTILES, Quantile, Span, Totals, WindowSummary};
 pub use window::Window;

@@ -234,16 +234,65 @@ pub struct GpuReading {
 
 /// How an engine is seen by its agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum EngineState {
-    /// Its page was read in this window.
+    /// It serves.
     Ready,
-    /// Its page could not be read.
+    /// It never answered yet, or says that it is not ready for the first time.
+    Starting,
+    /// Requests run, and nothing moves.
+    Frozen,
+    /// It was put to sleep, or paused.
+    Sleeping,
+    /// It finishes what it has and takes nothing more.
+    Draining,
+    /// It was there, and now its port is closed.
+    Gone,
+    /// It does not answer in time, or not with its page.
     Unreachable,
-    /// A page was read, but it is no engine's that the agent knows.
-    Unrecognised,
-    /// Nothing was read yet.
+    /// Its server wants to know who asks.
+    Unauthorised,
+    /// Something answers there, but it is no engine's page.
+    WrongEndpoint,
+    /// A further node of an engine that spans several; it has no page.
+    Follower,
+    /// Nothing is known yet, or nothing new for long.
     Pending,
+}
+
+impl EngineState {
+    /// All states.
+    pub const ALL: [Self; 11] = [
+        Self::Ready,
+        Self::Starting,
+        Self::Frozen,
+        Self::Sleeping,
+        Self::Draining,
+        Self::Gone,
+        Self::Unreachable,
+        Self::Unauthorised,
+        Self::WrongEndpoint,
+        Self::Follower,
+        Self::Pending,
+    ];
+
+    /// The name in labels and JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Starting => "starting",
+            Self::Frozen => "frozen",
+            Self::Sleeping => "sleeping",
+            Self::Draining => "draining",
+            Self::Gone => "gone",
+            Self::Unreachable => "unreachable",
+            Self::Unauthorised => "unauthorised",
+            Self::WrongEndpoint => "wrong_endpoint",
+            Self::Follower => "follower",
+            Self::Pending => "pending",
+        }
+    }
 }
 
 /// The newest gauges of an engine, and what its counters gained.
@@ -260,6 +309,11 @@ pub struct EngineReading {
 pub struct EngineGauges {
     /// How it is seen.
     pub state: Option<EngineState>,
+    /// What the state was told from, in a word; new words pass through.
+    pub state_evidence: Option<&'static str>,
+    /// For how long the state held at the end of the window.
+    #[serde(skip)]
+    pub state_held: Option<Micros>,
     /// Requests in the running batch.
     pub running_requests: Option<u64>,
     /// Requests waiting to be scheduled.
@@ -290,6 +344,16 @@ pub struct EngineGauges {
     pub frontend_queued_requests: Option<u64>,
     /// How long the last scrape of its page took.
     pub scrape_seconds: Option<f64>,
+    /// Ranks whose forward passes its agent hears.
+    pub forward_pass_ranks: Option<u64>,
+    /// Share of the window spent in forward passes, 0 to 1, the mean of those ranks.
+    pub forward_pass_busy_ratio: Option<f64>,
+    /// Requests queued for prefill, by the schedulers' own count.
+    pub queued_prefill_requests: Option<u64>,
+    /// Prompt tokens of those.
+    pub queued_prefill_tokens: Option<u64>,
+    /// Requests queued for decode: preempted, or waiting for their KV cache to arrive.
+    pub queued_decode_requests: Option<u64>,
     /// How old these gauges were at the end of the window; absent: fresh.
     #[serde(skip)]
     pub age: Option<Micros>,

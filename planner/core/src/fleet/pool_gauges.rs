@@ -12,7 +12,7 @@ use super::{
     limits::Freshness,
     node::Engine,
     observation::{EngineGauges, EngineState},
-    snapshot::Tally,
+    snapshot::{EngineStates, Tally},
 };
 
 /// Engines of a pool or model together.
@@ -20,8 +20,10 @@ use super::{
 pub struct PoolGauges {
     /// Engines by freshness.
     pub engines: Tally,
-    /// Live engines whose page was read.
+    /// Live engines that serve.
     pub engines_ready: u64,
+    /// Engines by the state in which their agents see them; those of nodes that are not live are in none.
+    pub engine_states: EngineStates,
     /// Different replicas; an engine without one counts as one.
     pub replicas: u64,
     /// Different GPUs; absent where no engine's GPUs are declared.
@@ -46,8 +48,27 @@ pub struct PoolGauges {
     pub kv_cache_utilization_ratio_max: Option<f64>,
     /// Highest utilization of the tier below the KV cache, 0 to 1.
     pub kv_offload_utilization_ratio_max: Option<f64>,
+    /// Requests queued for prefill, by the schedulers' own count; absent where no engine's forward passes are heard.
+    pub queued_prefill_requests: Option<u64>,
+    /// Prompt tokens of those.
+    pub queued_prefill_tokens: Option<u64>,
+    /// Requests queued for decode, by the schedulers' own count.
+    pub queued_decode_requests: Option<u64>,
+    /// Highest share of its last window that a live engine spent in forward passes, 0 to 1.
+    pub forward_pass_busy_ratio_max: Option<f64>,
     /// The oldest signal of a live engine whose gauges only move when a request ends.
     pub signal_age_seconds_max: Option<f64>,
+}
+
+/// How an engine is seen at an instant.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// How fresh its gauges are.
+    pub(super) status: Freshness,
+    /// Its state, where its node is live. An engine's page may be long gone while its agent is there and says so.
+    pub(super) state: Option<EngineState>,
+    /// For how long its values stay live.
+    pub(super) fresh: Micros,
 }
 
 /// Sums engines of a pool or model, one after the other.
@@ -62,8 +83,8 @@ pub(super) struct PoolSums<'a> {
 }
 
 impl<'a> PoolSums<'a> {
-    pub(super) fn add(&mut self, node: &'a NodeName, engine: &'a Engine, status: Freshness, fresh: Micros) {
-        let identity = &engine.identity;
+    pub(super) fn add(&mut self, node: &'a NodeName, engine: &'a Engine, seen: Seen) {
+        let (identity, Seen { status, state, fresh }) = (&engine.identity, seen);
         self.fresh = self.fresh.max(fresh);
         if identity.front_end {
             // It serves no tokens: it is no engine of the pool, and no replica.
@@ -73,6 +94,9 @@ impl<'a> PoolSums<'a> {
             return;
         }
         self.gauges.engines.count(status);
+        if let Some(state) = state {
+            self.gauges.engine_states.count(state);
+        }
         // A replica may span nodes, an engine without one is its own.
         self.replicas.insert(
             identity
@@ -98,6 +122,10 @@ impl<'a> PoolSums<'a> {
         raise(&mut self.gauges.kv_cache_utilization_ratio_max, fullest);
         raise(&mut self.gauges.kv_offload_utilization_ratio_max, gauges.kv_offload_utilization_ratio);
         raise(&mut self.gauges.signal_age_seconds_max, gauges.signal_age_seconds);
+        add(&mut self.gauges.queued_prefill_requests, gauges.queued_prefill_requests);
+        add(&mut self.gauges.queued_prefill_tokens, gauges.queued_prefill_tokens);
+        add(&mut self.gauges.queued_decode_requests, gauges.queued_decode_requests);
+        raise(&mut self.gauges.forward_pass_busy_ratio_max, gauges.forward_pass_busy_ratio);
     }
 
     fn add_front_end(&mut self, gauges: &EngineGauges) {

@@ -15,9 +15,10 @@ use super::{
     limits::{Freshness, Ledger},
     node::{Engine, Node},
     observation::{
-        EngineGauges, EngineIdentity, GpuIdentity, GpuReading, GpuState, HostReading, Machine, PoolKey,
+        EngineGauges, EngineIdentity, EngineState, GpuIdentity, GpuReading, GpuState, HostReading, Machine,
+        PoolKey,
     },
-    pool_gauges::{PoolGauges, PoolSums, add},
+    pool_gauges::{PoolGauges, PoolSums, Seen, add},
     series::Accumulator,
     summary::{Totals, WindowSummary},
     window::Window,
@@ -44,6 +45,28 @@ pub struct FleetSnapshot {
     pub pools: Vec<PoolRow>,
     /// By name.
     pub models: Vec<ModelRow>,
+}
+
+/// How many engines are in which state; states in which none is are left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct EngineStates(BTreeMap<EngineState, u64>);
+
+impl EngineStates {
+    pub(super) fn count(&mut self, state: EngineState) {
+        *self.0.entry(state).or_default() += 1;
+    }
+
+    /// The states in which engines are, and how many.
+    pub fn iter(&self) -> impl Iterator<Item = (EngineState, u64)> + '_ {
+        self.0.iter().map(|(state, n)| (*state, *n))
+    }
+
+    /// How many engines are in this state.
+    #[must_use]
+    pub fn get(&self, state: EngineState) -> u64 {
+        self.0.get(&state).copied().unwrap_or_default()
+    }
 }
 
 /// How many of something are how fresh.
@@ -89,6 +112,8 @@ pub struct FleetRow {
     pub gpus_lost: u64,
     /// Engines.
     pub engines: Tally,
+    /// Engines by the state in which their agents see them; those of nodes that are not live are in none.
+    pub engine_states: EngineStates,
     /// Pools.
     pub pools: u64,
     /// Models.
@@ -163,6 +188,8 @@ pub struct EngineRow {
     pub status: Freshness,
     /// Since the gauges were read from its page.
     pub age_seconds: f64,
+    /// For how long its state holds, as far as its agent has told; absent where it has not.
+    pub state_seconds: Option<f64>,
     /// The newest gauges.
     #[serde(flatten)]
     pub gauges: EngineGauges,
@@ -238,13 +265,15 @@ pub(super) fn build(fleet: &Fleet, now: Micros) -> FleetSnapshot {
         shown.add_node(fleet, now, name, node);
         for engine in node.engines.values() {
             let row = engine_row(fleet, now, (name, node), engine);
-            let fresh = node.fresh(&fleet.limits);
+            let (_, told) = node.age(now, engine.newest, &fleet.limits);
+            let state = engine.gauges.state.filter(|_| told == Freshness::Live);
+            let seen = Seen { status: row.status, state, fresh: node.fresh(&fleet.limits) };
             let pool = &engine.identity.pool;
-            pools.entry(pool).or_default().add(name, engine, row.status, fresh);
+            pools.entry(pool).or_default().add(name, engine, seen);
             if let Some(model) = &pool.model {
-                models.entry(model).or_default().add(name, engine, row.status, fresh);
+                models.entry(model).or_default().add(name, engine, seen);
             }
-            shown.add_engine(row);
+            shown.add_engine(row, state);
         }
     }
     for (model, of_model) in &of_model {
@@ -286,6 +315,7 @@ fn empty_row(fleet: &Fleet) -> FleetRow {
         gpus: Tally::default(),
         gpus_lost: 0,
         engines: Tally::default(),
+        engine_states: EngineStates::default(),
         pools: 0,
         models: 0,
         running_requests: None,
@@ -343,8 +373,11 @@ impl FleetSnapshot {
         }
     }
 
-    fn add_engine(&mut self, row: EngineRow) {
+    fn add_engine(&mut self, row: EngineRow, state: Option<EngineState>) {
         self.fleet.engines.count(row.status);
+        if let Some(state) = state {
+            self.fleet.engine_states.count(state);
+        }
         if row.status == Freshness::Live {
             add(&mut self.fleet.running_requests, row.gauges.running_requests);
             add(&mut self.fleet.waiting_requests, row.gauges.waiting_requests);
@@ -355,6 +388,7 @@ impl FleetSnapshot {
 
 fn engine_row(fleet: &Fleet, now: Micros, (name, node): (&NodeName, &Node), engine: &Engine) -> EngineRow {
     let (age, _) = node.age(now, engine.newest, &fleet.limits);
+    let state_seconds = engine.gauges.state_held.map(|held| held.saturating_add(age).as_secs_f64());
     // A report may repeat gauges of a page that it could not read again: they are as old as the page.
     let age = age.saturating_add(engine.gauges.age.unwrap_or_default());
     EngineRow {
@@ -362,6 +396,7 @@ fn engine_row(fleet: &Fleet, now: Micros, (name, node): (&NodeName, &Node), engi
         identity: Arc::clone(&engine.identity),
         status: fleet.limits.freshness(age, node.cadence),
         age_seconds: age.as_secs_f64(),
+        state_seconds,
         gauges: engine.gauges,
         totals: totals([&engine.gained], now),
     }

@@ -104,7 +104,7 @@ async fn server_info(State(api): State<Api>) -> Json<Value> {
     Json(json!({
         "model_path": config.model, "served_model_name": config.model, "tokenizer_path": config.model,
         "context_length": engine.max_model_len, "max_running_requests": engine.max_num_seqs,
-        "max_queued_requests": (engine.max_waiting < u32::MAX).then_some(engine.max_waiting),
+        "max_queued_requests": config.most_waiting,
         "chunked_prefill_size": engine.max_num_batched_tokens, "schedule_policy": "fcfs",
         "page_size": engine.block_size, "disable_radix_cache": !config.prefix_caching,
         "nnodes": 1, "node_rank": 0, "tp_size": 1, "pp_size": 1, "dp_size": 1, "ep_size": 1,
@@ -114,7 +114,8 @@ async fn server_info(State(api): State<Api>) -> Json<Value> {
         "bucket_time_to_first_token": config.buckets.time_to_first_token,
         "bucket_inter_token_latency": config.buckets.inter_token_latency,
         "bucket_e2e_request_latency": config.buckets.request_latency,
-        "disaggregation_mode": "null", "enable_forward_pass_metrics": false, "export_metrics_to_file": false,
+        "disaggregation_mode": "null", "enable_forward_pass_metrics": config.exports.passes.is_some(),
+        "export_metrics_to_file": config.exports.sglang_dir.is_some(),
         "status": status, "max_total_num_tokens": capacity,
         "max_req_input_len": engine.max_model_len.saturating_sub(6),
         "internal_states": [{ "max_total_num_tokens": capacity }],

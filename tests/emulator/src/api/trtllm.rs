@@ -9,7 +9,6 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
-use plimsoll_engine::Micros;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -18,7 +17,7 @@ use crate::{
     config::Config,
     state::{
         EngineState, Shown,
-        trtllm::{Iteration, Measured, Trtllm},
+        trtllm::{Iteration, Trtllm},
     },
 };
 
@@ -79,7 +78,7 @@ async fn requests(State(api): State<Api>) -> Response {
     let requests: Vec<Value> = taken
         .iter()
         .map(|measured| {
-            json!({ "request_id": measured.facts.id.0, "perf_metrics": perf_metrics(&api.config, measured) })
+            json!({ "request_id": measured.facts.id.0, "perf_metrics": measured.perf_metrics(api.config.engine.block_size) })
         })
         .collect();
     Json(requests).into_response()
@@ -112,27 +111,6 @@ fn iteration_json(config: &Config, iteration: &Iteration) -> Value {
             "numContextRequests": iteration.context, "numGenRequests": iteration.generating,
             "numPausedRequests": iteration.paused, "numScheduledRequests": iteration.context + iteration.generating,
             "numCtxTokens": iteration.context_tokens, "microBatchId": 0, "avgNumDecodedTokensPerIter": 1.0,
-        },
-    })
-}
-
-/// One request as both `/perf_metrics` and the JSONL have it; times are seconds of a clock that is not the wall's.
-pub(crate) fn perf_metrics(config: &Config, measured: &Measured) -> Value {
-    let (facts, block) = (&measured.facts, u64::from(config.engine.block_size));
-    let seconds = |at: Option<Micros>| at.map(Micros::as_secs_f64);
-    let tokens = u64::from(facts.prompt_tokens) + u64::from(facts.emitted_tokens);
-    let (all, reused) = (tokens.div_ceil(block), u64::from(facts.cached_tokens) / block);
-    json!({
-        "first_iter": measured.first_iteration, "last_iter": measured.last_iteration,
-        "timing_metrics": {
-            "server_arrival_time": seconds(Some(facts.arrival)), "arrival_time": seconds(Some(facts.arrival)),
-            "first_scheduled_time": seconds(facts.first_scheduled), "first_token_time": seconds(facts.first_token),
-            "server_first_token_time": seconds(facts.first_token), "last_token_time": seconds(facts.last_token),
-        },
-        "kv_cache_metrics": {
-            "num_total_allocated_blocks": all, "num_new_allocated_blocks": all.saturating_sub(reused),
-            "num_reused_blocks": reused,
-            "num_missed_blocks": u64::from(facts.prompt_tokens).div_ceil(block).saturating_sub(reused),
         },
     })
 }

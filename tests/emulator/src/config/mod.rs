@@ -11,8 +11,10 @@ use crate::{
 };
 
 mod buckets;
+mod exports;
 
 pub use buckets::CustomBuckets;
+pub use exports::{ExportConfig, SpanConfig};
 
 /// Longest time that an option may ask for, seconds: a day.
 const LONGEST_SECONDS: f64 = 86_400.0;
@@ -37,6 +39,8 @@ pub struct Config {
     pub model: String,
     /// The engine model's configuration; its timing has the speed in it.
     pub engine: EngineConfig,
+    /// How many requests may wait, if the user said so.
+    pub most_waiting: Option<u32>,
     /// KV blocks as the engine announces them: in vLLM one more than requests can hold.
     pub num_gpu_blocks: u32,
     /// Whether the user named the number of blocks, which the page tells.
@@ -63,6 +67,8 @@ pub struct Config {
     pub drain: Option<Duration>,
     /// Histogram bounds other than the engine's own.
     pub buckets: CustomBuckets,
+    /// Where else to tell of each request or iteration.
+    pub exports: ExportConfig,
     /// Where to log requests.
     pub request_log: Option<PathBuf>,
     /// The GPUs to pretend to use.
@@ -155,7 +161,7 @@ impl Config {
             let reason = "give each UUID once, without spaces".to_owned();
             return Err(ConfigError::Malformed { option: "gpu", reason });
         }
-        let buckets = CustomBuckets::from_args(&args)?;
+        let (buckets, exports) = (CustomBuckets::from_args(&args)?, ExportConfig::from_args(&args)?);
         Ok(Self {
             listen: args.listen,
             address_file: args.address_file,
@@ -172,6 +178,7 @@ impl Config {
             warmup: Duration::from_secs_f64(args.warmup),
             model: args.model.unwrap_or(profile.model),
             engine,
+            most_waiting: args.max_num_queued_reqs,
             num_gpu_blocks,
             num_gpu_blocks_override: args.num_gpu_blocks.is_some(),
             prefix_caching: !args.no_enable_prefix_caching,
@@ -182,6 +189,7 @@ impl Config {
             drain: (args.drain || args.engine == Kind::Sglang)
                 .then(|| Duration::from_secs_f64(args.drain_timeout)),
             buckets,
+            exports,
             api_key: args.api_key,
             request_log: args.request_log,
             gpus: GpuConfig {

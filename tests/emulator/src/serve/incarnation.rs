@@ -14,6 +14,7 @@ use crate::{
     clock::Clock,
     config::Config,
     driver,
+    exports::Exports,
     faults::Faults,
     gpu,
     serve::connection::Cuttable,
@@ -63,15 +64,17 @@ pub(super) struct Incarnation {
     pub(super) api: Api,
     thread: thread::JoinHandle<()>,
     server: JoinHandle<io::Result<()>>,
-    activity: JoinHandle<()>,
+    /// What tells others of the engine.
+    tasks: Vec<JoinHandle<()>>,
     closing: CancellationToken,
     cut: CancellationToken,
 }
 
 impl Incarnation {
-    pub(super) fn start(config: Arc<Config>, faults: Faults, port: &Port) -> anyhow::Result<Self> {
+    pub(super) async fn start(config: Arc<Config>, faults: Faults, port: &Port) -> anyhow::Result<Self> {
         let listener = port.listen().with_context(|| format!("cannot listen on {}", port.address))?;
-        let (driver, thread) = driver::spawn(&config, Clock::start())?;
+        let (exports, mut tasks) = Exports::open(&config).await?;
+        let (driver, thread) = driver::spawn(&config, Clock::start(), exports)?;
         let api = Api::new(Arc::clone(&config), driver, faults);
         let (closing, cut) = (CancellationToken::new(), CancellationToken::new());
         let server = axum::serve(Cuttable { listener, cut: cut.clone() }, api::router(api.clone()))
@@ -79,8 +82,8 @@ impl Incarnation {
             .into_future();
         let server = tokio::spawn(server);
         let shared = Arc::clone(&api.driver.shared);
-        let activity = tokio::spawn(gpu::write_activity(config, shared));
-        Ok(Self { api, thread, server, activity, closing, cut })
+        tasks.push(tokio::spawn(gpu::write_activity(config, shared)));
+        Ok(Self { api, thread, server, tasks, closing, cut })
     }
 
     /// Refuses new requests from now on with 503, lets those in flight finish, and stops.
@@ -98,12 +101,19 @@ impl Incarnation {
 
     /// Stops at once: what is in flight is cut off, and every connection is reset.
     pub(super) async fn stop(self) {
-        self.server.abort();
-        let _ = self.server.await;
+        // After a drain it has ended already.
+        if !self.server.is_finished() {
+            self.server.abort();
+            let _ = self.server.await;
+        }
         self.cut.cancel();
-        self.activity.abort();
         self.api.driver.stop();
         let thread = self.thread;
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        for task in self.tasks {
+            task.abort();
+            // Its port must be free before the next life.
+            let _ = task.await;
+        }
     }
 }

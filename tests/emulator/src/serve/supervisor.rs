@@ -117,7 +117,7 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     /// Starts the engine's first life.
-    pub(super) fn start(config: Config, port: Port) -> anyhow::Result<(Self, Control)> {
+    pub(super) async fn start(config: Config, port: Port) -> anyhow::Result<(Self, Control)> {
         let (sender, orders) = mpsc::channel(ORDERS);
         let (engine, seen) = watch::channel(None);
         let faults = Faults::default();
@@ -126,7 +126,7 @@ impl Supervisor {
             Control { orders: sender, engine: seen, lives: Arc::clone(&lives), faults: faults.clone() };
         let mut supervisor =
             Self { config: Arc::new(config), port, faults, orders, engine, lives, alive: None };
-        supervisor.revive()?;
+        supervisor.revive().await?;
         Ok((supervisor, control))
     }
 
@@ -146,7 +146,7 @@ impl Supervisor {
                     if self.stay_down(down).await {
                         return Ok(());
                     }
-                    self.revive()?;
+                    self.revive().await?;
                 }
                 Order::Gone => {
                     self.kill().await;
@@ -154,7 +154,7 @@ impl Supervisor {
                 }
                 Order::Back => {
                     if self.alive.is_none() {
-                        self.revive()?;
+                        self.revive().await?;
                     }
                     let _ = done.send(());
                 }
@@ -189,8 +189,8 @@ impl Supervisor {
         }
     }
 
-    fn revive(&mut self) -> anyhow::Result<()> {
-        let alive = Incarnation::start(Arc::clone(&self.config), self.faults.clone(), &self.port)?;
+    async fn revive(&mut self) -> anyhow::Result<()> {
+        let alive = Incarnation::start(Arc::clone(&self.config), self.faults.clone(), &self.port).await?;
         self.engine.send_replace(Some(alive.api.clone()));
         self.alive = Some(alive);
         self.lives.fetch_add(1, Ordering::AcqRel);

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use plimsoll_engine::{Micros, RequestFacts, Step};
+use serde_json::{Value, json};
 
 use crate::{
     config::{Config, Measures},
@@ -172,6 +173,32 @@ impl Trtllm {
     /// What a reader of `/perf_metrics` takes away.
     pub(crate) fn drain_requests(&mut self) -> VecDeque<Measured> {
         std::mem::take(&mut self.requests)
+    }
+}
+
+impl Measured {
+    /// As both `/perf_metrics` and the JSON lines have it; times are seconds of a clock that is not the wall's.
+    pub(crate) fn perf_metrics(&self, block_size: u32) -> Value {
+        let (facts, block) = (&self.facts, u64::from(block_size));
+        let seconds = |at: Option<Micros>| at.map(Micros::as_secs_f64);
+        let arrival = seconds(Some(facts.arrival));
+        let tokens = u64::from(facts.prompt_tokens) + u64::from(facts.emitted_tokens);
+        let (all, reused) = (tokens.div_ceil(block), u64::from(facts.cached_tokens) / block);
+        json!({
+            "first_iter": self.first_iteration, "last_iter": self.last_iteration,
+            "timing_metrics": {
+                "server_arrival_time": arrival, "arrival_time": arrival,
+                "first_scheduled_time": seconds(facts.first_scheduled),
+                "first_token_time": seconds(facts.first_token),
+                "server_first_token_time": seconds(facts.first_token),
+                "last_token_time": seconds(facts.last_token),
+            },
+            "kv_cache_metrics": {
+                "num_total_allocated_blocks": all, "num_new_allocated_blocks": all.saturating_sub(reused),
+                "num_reused_blocks": reused,
+                "num_missed_blocks": u64::from(facts.prompt_tokens).div_ceil(block).saturating_sub(reused),
+            },
+        })
     }
 }
 

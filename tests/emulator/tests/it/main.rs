@@ -3,6 +3,7 @@
 mod api;
 mod binary;
 mod client;
+mod exports;
 mod fidelity;
 mod lifecycle;
 mod page;

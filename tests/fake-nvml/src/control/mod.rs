@@ -45,7 +45,8 @@
 //! | `mig <gpu> off` | MIG is off |
 //! | `mig <gpu> pending on\|off` | The mode after the next reset, which `reset` then puts into force |
 //! | `link <gpu> <link>\|* up\|down` | State of NVLinks |
-//! | `link-errors <gpu> <link>\|* replay\|recovery\|crc <count>` | So many errors more on NVLinks; NVLink 5 counts recoveries only |
+//! | `link-errors <gpu> <link>\|* <kind> <count>` | So many errors more on NVLinks, of a kind that their version counts |
+//! | `pcie-replays <gpu> <count>` | So many transfers more that PCIe had to repeat |
 //! | `fabric <state> [<cluster uuid> <clique>]` | Fabric of the node: `not_supported`, `not_started`, `in_progress`, `completed` |
 //! | `unload` | The driver goes: `UNINITIALIZED` until shutdown, then `DRIVER_NOT_LOADED` at initialisation |
 //! | `load` | The driver is back, all GPUs reset; sessions from before stay `UNINITIALIZED` |
@@ -57,6 +58,9 @@
 //! | `slow <factor>` | All costs times this factor, 0 to 1000 |
 //! | `fail <call> <code> [<gpu>]` | The call returns this error, by number or name: `fail nvmlEventSetWait_v2 GPU_IS_LOST` |
 //! | `mend [<call>]` | It no longer does |
+//!
+//! Kinds of link errors are `replay`, `recovery` and `crc` up to NVLink 4, and `recovery`, `recovery-failed`, `receive`,
+//! `malformed`, `overrun`, `remote`, `header`, `integrity`, `discarded`, `effective` and `symbol` from NVLink 5 on.
 //!
 //! Reasons are a number such as `0x48`, or names joined by commas: `idle`, `applications_clocks`, `sw_power_cap`,
 //! `hw_slowdown`, `sync_boost`, `sw_thermal`, `hw_thermal`, `hw_power_brake`, `display_clocks`.
@@ -144,10 +148,49 @@ pub struct RetiredPages {
 pub enum LinkError {
     /// Data was sent again.
     Replay,
-    /// The link was trained again.
+    /// The link was trained again and came up.
     Recovery,
     /// A checksum was wrong.
     Crc,
+    /// The link was trained again and stayed down.
+    RecoveryFailed,
+    /// A packet came with an error.
+    Receive,
+    /// A packet came malformed.
+    Malformed,
+    /// There was no room for a packet that came.
+    Overrun,
+    /// A packet came that its sender had marked as bad.
+    Remote,
+    /// A packet came whose header did not match.
+    Header,
+    /// Local errors exceeded a threshold.
+    Integrity,
+    /// A packet was discarded instead of sent.
+    Discarded,
+    /// An error remained after correction.
+    Effective,
+    /// A symbol was wrong.
+    Symbol,
+}
+
+impl LinkError {
+    /// Every kind, by its word in commands.
+    pub(crate) const WORDS: [(&'static str, Self); 13] = [
+        ("replay", Self::Replay),
+        ("recovery", Self::Recovery),
+        ("crc", Self::Crc),
+        ("recovery-failed", Self::RecoveryFailed),
+        ("receive", Self::Receive),
+        ("malformed", Self::Malformed),
+        ("overrun", Self::Overrun),
+        ("remote", Self::Remote),
+        ("header", Self::Header),
+        ("integrity", Self::Integrity),
+        ("discarded", Self::Discarded),
+        ("effective", Self::Effective),
+        ("symbol", Self::Symbol),
+    ];
 }
 
 /// Clocks held down.
@@ -190,6 +233,7 @@ pub enum Command {
     MigPending { gpus: Gpus, enabled: bool },
     Link { gpus: Gpus, link: Option<u32>, up: bool },
     LinkErrors { gpus: Gpus, link: Option<u32>, error: LinkError, count: u64 },
+    PcieReplays { gpus: Gpus, count: u64 },
     Fabric { state: FabricState, cluster: Option<(String, u32)> },
     Unload,
     Load,
@@ -225,6 +269,7 @@ impl Command {
             | Self::MigPending { gpus, .. }
             | Self::Link { gpus, .. }
             | Self::LinkErrors { gpus, .. }
+            | Self::PcieReplays { gpus, .. }
             | Self::Hang { gpus, .. }
             | Self::Fail { gpus, .. } => *gpus,
             Self::Fabric { .. }

@@ -122,6 +122,7 @@ impl<'a> Words<'a> {
                 let (link, error) = (self.link()?, self.link_error()?);
                 Command::LinkErrors { gpus, link, error, count: self.at_most("a count", 1 << 48)? }
             }
+            "pcie-replays" => Command::PcieReplays { gpus, count: self.at_most("a count", 1 << 31)? },
             _ => Command::Link { gpus, link: self.link()?, up: self.either("up", "down")? },
         })
     }
@@ -258,12 +259,12 @@ impl<'a> Words<'a> {
     }
 
     fn link_error(&mut self) -> Result<LinkError, String> {
-        match self.word("replay, recovery or crc")? {
-            "replay" => Ok(LinkError::Replay),
-            "recovery" => Ok(LinkError::Recovery),
-            "crc" => Ok(LinkError::Crc),
-            word => Err(format!("{word:?} is none of replay, recovery and crc")),
-        }
+        let word = self.word("a kind of link error")?;
+        let known = LinkError::WORDS.into_iter().find(|(name, _)| *name == word);
+        known.map(|(_, error)| error).ok_or_else(|| {
+            let names = LinkError::WORDS.map(|(name, _)| name);
+            format!("{word:?} is none of {}", names.join(", "))
+        })
     }
 
     fn fabric(&mut self) -> Result<Command, String> {
@@ -295,8 +296,9 @@ impl<'a> Words<'a> {
 }
 
 /// Commands whose first word is a GPU.
-const ABOUT_GPUS: [&str; 16] = [
+const ABOUT_GPUS: [&str; 17] = [
     "link-errors",
+    "pcie-replays",
     "lose",
     "return",
     "reset",

@@ -49,6 +49,11 @@ fn commands_of_the_table_are_understood() {
         parse("link-errors 2 5 crc 9"),
         Command::LinkErrors { gpus: Gpus::One(2), link: Some(5), error: LinkError::Crc, count: 9 }
     );
+    for (word, error) in LinkError::WORDS {
+        let all = Command::LinkErrors { gpus: Gpus::All, link: None, error, count: 1 };
+        assert_eq!(parse(&format!("link-errors * * {word} 1")), all);
+    }
+    assert_eq!(parse("pcie-replays 2 4"), Command::PcieReplays { gpus: Gpus::One(2), count: 4 });
     assert_eq!(parse("unload"), Command::Unload);
     assert_eq!(parse("upgrade 590.10"), Command::Upgrade("590.10".to_owned()));
     let power = Calls::Named("nvmlDeviceGetPowerUsage".to_owned());

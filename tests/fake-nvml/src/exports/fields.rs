@@ -68,8 +68,11 @@ fn read(gpu: &Gpu<'_>, field: c_uint, scope: c_uint) -> Result<Tagged, Code> {
         82 if gpu.device().temperature.memory_above.is_none() => Err(Code::NOT_SUPPORTED),
         82 => Ok(Tagged::Unsigned(whole(gpu.readings().memory_temperature_c))),
         83 | 191 => Ok(Tagged::Long((gpu.totals().energy_j * 1e3) as c_ulonglong)),
-        84..=91 | 132..=141 | 146 | 147 | 160..=166 | 202 | 204 | 206..=215 => nvlink(gpu, field, scope),
-        94 | 95 | 169 | 173..=183 => Ok(Tagged::Unsigned(0)),
+        84..=91 | 132..=141 | 146 | 147 | 160..=166 | 202 | 204 | 206..=215 | 219 | 221 => {
+            nvlink(gpu, field, scope)
+        }
+        94 => Ok(Tagged::Unsigned(gpu.state(|board| board.pcie_replays) as c_uint)),
+        95 | 169 | 173..=183 => Ok(Tagged::Unsigned(0)),
         170 => Ok(Tagged::Unsigned(c2c_links(gpu))),
         171 | 172 if scope < c2c_links(gpu) => Ok(Tagged::Unsigned(if field == 171 { 1 } else { 44_712 })),
         185..=190 | 192 if scope == WHOLE_GPU || (scope == MODULE && gpu.spec().own_numa_node.is_some()) => {
@@ -206,8 +209,27 @@ fn nvlink(gpu: &Gpu<'_>, field: c_uint, scope: c_uint) -> Result<Tagged, Code> {
         _ if nvlink.version < NVLINK_5 => Err(Code::NOT_SUPPORTED),
         202 => count(totals.nvlink_tx_bytes * 17.0 / 16.0, 1.0),
         204 => count(totals.nvlink_rx_bytes * 17.0 / 16.0, 1.0),
-        // Successful ones, and all.
-        213 | 215 => per_link().map(|_| Tagged::Long(errors(gpu, scope, LinkError::Recovery))),
-        _ => per_link().map(|_| Tagged::Long(0)),
+        215 => per_link().map(|_| {
+            let ends = [LinkError::Recovery, LinkError::RecoveryFailed];
+            Tagged::Long(ends.map(|end| errors(gpu, scope, end)).iter().sum())
+        }),
+        _ => per_link().map(|_| Tagged::Long(errors(gpu, scope, since_nvlink_5(field)))),
+    }
+}
+
+/// What a packet counter counts. Recoveries are told as successful ones (here), failed ones and all.
+fn since_nvlink_5(field: c_uint) -> LinkError {
+    match field {
+        206 => LinkError::Malformed,
+        207 => LinkError::Overrun,
+        208 => LinkError::Receive,
+        209 => LinkError::Remote,
+        210 => LinkError::Header,
+        211 => LinkError::Integrity,
+        212 => LinkError::Discarded,
+        214 => LinkError::RecoveryFailed,
+        219 => LinkError::Effective,
+        221 => LinkError::Symbol,
+        _ => LinkError::Recovery,
     }
 }

@@ -65,7 +65,11 @@ fn evaluate(session: &Session, request: Out<GpmMetricsHead>) -> Outcome {
     for index in 0..head.count as usize {
         let place = metrics.element(index);
         let metric = place.get()?.metric;
-        let value = metric_between(session, &earlier.totals, &later.totals, metric);
+        // Throughputs are metered for whole GPUs.
+        let value = match metric {
+            20 | 21 | 60..=97 if later.instance.is_some() => Err(Code::NOT_SUPPORTED),
+            _ => metric_between(session, &earlier.totals, &later.totals, metric),
+        };
         place.set(GpmMetric {
             metric,
             code: value.map_or_else(|code| code.0, |_| Code::SUCCESS.0),

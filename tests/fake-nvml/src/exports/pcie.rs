@@ -36,7 +36,9 @@ exports! {
             generation => 1_000 << generation.min(6),
         })
     }
-    device fn nvmlDeviceGetPcieReplayCounter(_gpu, replays: Out<c_uint>) { replays.set(0) }
+    device fn nvmlDeviceGetPcieReplayCounter(gpu, replays: Out<c_uint>) {
+        replays.set(gpu.state(|board| board.pcie_replays) as c_uint)
+    }
     device fn nvmlDeviceGetPcieThroughput(gpu, counter: c_uint, kib_per_s: Out<c_uint>) {
         let kib_per_s = kib_per_s.required()?;
         if counter > 1 {

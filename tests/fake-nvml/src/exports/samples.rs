@@ -36,7 +36,9 @@ fn quantity(gpu: &Gpu<'_>, kind: c_uint) -> Result<Quantity, Code> {
         1..=4 | 8 | 9 if gpu.state(|board| board.mig.enabled) => Err(Code::NOT_SUPPORTED),
         1 => Ok(|readings, _| readings.utilization_percent),
         2 => Ok(|readings, _| readings.memory_utilization_percent),
-        3 | 4 | 8 | 9 => Ok(|_, _| 0.0),
+        3 => Ok(|readings, _| readings.encoder_percent),
+        4 => Ok(|readings, _| readings.decoder_percent),
+        8 | 9 => Ok(|_, _| 0.0),
         5 => Ok(|readings, _| readings.sm_clock_mhz),
         6 => Ok(|_, memory_clock| f64::from(memory_clock)),
         // The module of GPU and processor is metered on coherent platforms only.

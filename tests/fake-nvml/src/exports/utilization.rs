@@ -19,18 +19,18 @@ exports! {
             memory: whole(readings.memory_utilization_percent),
         })
     }
-    // Inference leaves the video, JPEG and optical-flow engines alone.
     device fn nvmlDeviceGetEncoderUtilization(gpu, percent: Out<c_uint>, period_us: Out<c_uint>) {
-        unused_engine(gpu, percent, period_us)
+        engine(gpu, gpu.readings().encoder_percent, percent, period_us)
     }
     device fn nvmlDeviceGetDecoderUtilization(gpu, percent: Out<c_uint>, period_us: Out<c_uint>) {
-        unused_engine(gpu, percent, period_us)
+        engine(gpu, gpu.readings().decoder_percent, percent, period_us)
     }
+    // Nothing here uses the JPEG and optical-flow engines.
     device fn nvmlDeviceGetJpgUtilization(gpu, percent: Out<c_uint>, period_us: Out<c_uint>) {
-        unused_engine(gpu, percent, period_us)
+        engine(gpu, 0.0, percent, period_us)
     }
     device fn nvmlDeviceGetOfaUtilization(gpu, percent: Out<c_uint>, period_us: Out<c_uint>) {
-        unused_engine(gpu, percent, period_us)
+        engine(gpu, 0.0, percent, period_us)
     }
     device fn nvmlDeviceGetProcessUtilization(
         gpu, samples: Out<ProcessUtilization>, count: Out<c_uint>, last_seen_us: c_ulonglong,
@@ -44,9 +44,9 @@ fn undivided(gpu: &Gpu<'_>) -> Outcome {
     if gpu.state(|board| board.mig.enabled) { Err(Code::NOT_SUPPORTED) } else { Ok(()) }
 }
 
-fn unused_engine(gpu: &Gpu<'_>, percent: Out<c_uint>, period_us: Out<c_uint>) -> Outcome {
+fn engine(gpu: &Gpu<'_>, busy_percent: f64, percent: Out<c_uint>, period_us: Out<c_uint>) -> Outcome {
     undivided(gpu)?;
-    percent.set(0)?;
+    percent.set(whole(busy_percent))?;
     period_us.set(SAMPLING_PERIOD_US)
 }
 

@@ -97,6 +97,7 @@ impl Inner {
                     *gpu.link_errors.entry((link, *error)).or_insert(0) += count;
                 }
             }
+            Command::PcieReplays { count, .. } => gpu.pcie_replays += count,
             // All others are about no GPU.
             _ => {}
         }

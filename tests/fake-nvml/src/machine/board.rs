@@ -31,6 +31,8 @@ pub(crate) struct Board {
     pub(crate) links_down: u64,
     /// Errors of links, by link and kind.
     pub(crate) link_errors: BTreeMap<(u32, LinkError), u64>,
+    /// Transfers that PCIe had to repeat.
+    pub(crate) pcie_replays: u64,
     /// Totals when the counters last started anew.
     pub(crate) zero: Totals,
     /// When they start anew next: at the first reading after this time.
@@ -52,6 +54,7 @@ impl Default for Board {
             mig: Mig::default(),
             links_down: 0,
             link_errors: BTreeMap::new(),
+            pcie_replays: 0,
             zero: Totals::default(),
             zero_due_s: None,
             throttles: VecDeque::new(),
@@ -152,6 +155,7 @@ impl Board {
         self.recovery = 0;
         self.links_down = 0;
         self.link_errors.clear();
+        self.pcie_replays = 0;
         self.mig.apply_pending();
     }
 

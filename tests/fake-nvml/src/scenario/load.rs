@@ -20,6 +20,10 @@ pub struct Load {
     pub temperature_c: Option<Wave>,
     /// SM clock, MHz.
     pub sm_clock_mhz: Option<Wave>,
+    /// Share of time with the video encoders busy, percent; they idle unless it is given.
+    pub encoder_percent: Option<Wave>,
+    /// Share of time with the video decoders busy, percent; they idle unless it is given.
+    pub decoder_percent: Option<Wave>,
     /// Sent over NVLink, all links together, MiB/s.
     pub nvlink_tx_mib_per_s: Option<Wave>,
     /// Received over NVLink, all links together, MiB/s.
@@ -43,6 +47,8 @@ impl Load {
             ("power_w", self.power_w.as_ref()),
             ("temperature_c", self.temperature_c.as_ref()),
             ("sm_clock_mhz", self.sm_clock_mhz.as_ref()),
+            ("encoder_percent", self.encoder_percent.as_ref()),
+            ("decoder_percent", self.decoder_percent.as_ref()),
             ("nvlink_tx_mib_per_s", self.nvlink_tx_mib_per_s.as_ref()),
             ("nvlink_rx_mib_per_s", self.nvlink_rx_mib_per_s.as_ref()),
             ("pcie_tx_mib_per_s", self.pcie_tx_mib_per_s.as_ref()),

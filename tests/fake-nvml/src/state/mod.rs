@@ -46,6 +46,10 @@ pub struct Readings {
     pub memory_temperature_c: f64,
     /// SM and graphics clock, MHz.
     pub sm_clock_mhz: f64,
+    /// Share of time with the video encoders busy, percent, 0 to 100.
+    pub encoder_percent: f64,
+    /// Share of time with the video decoders busy, percent, 0 to 100.
+    pub decoder_percent: f64,
     /// Sent over NVLink, all links together, bytes per second.
     pub nvlink_tx_bytes_per_s: f64,
     /// Received over NVLink, all links together, bytes per second.
@@ -105,6 +109,8 @@ impl Readings {
             memory_temperature_c: temperature + heat.memory_above.unwrap_or(0.0),
             sm_clock_mhz: own("sm_clock_mhz", &load.sm_clock_mhz, clock)
                 .clamp(0.0, f64::from(device.clocks.max)),
+            encoder_percent: own("encoder_percent", &load.encoder_percent, 0.0).clamp(0.0, 100.0),
+            decoder_percent: own("decoder_percent", &load.decoder_percent, 0.0).clamp(0.0, 100.0),
             nvlink_tx_bytes_per_s: rate(
                 "nvlink_tx_mib_per_s",
                 &load.nvlink_tx_mib_per_s,

@@ -8,6 +8,7 @@ use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::bitmasks::event::EventTypes;
 use nvml_wrapper::enum_wrappers::device::{Clock, EccCounter, MemoryError};
 use nvml_wrapper::enums::event::XidError;
+use nvml_wrapper::enums::gpm::GpmMetricId;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::structs::device::FieldId;
 use plimsoll_fake_nvml::{gpu_uuid, mig_uuid};
@@ -158,12 +159,33 @@ pub(crate) fn errors_and_throttling_show() {
         "NVLink 4 has fewer counters"
     );
 
+    control("pcie-replays 0 4");
+    eventually("PCIe repeats transfers", || gpu.pcie_replay_counter().unwrap() == 4);
+    assert_eq!(
+        format!("{:?}", gpu.field_values_for(&[FieldId(94)]).unwrap()[0].as_ref().unwrap().value),
+        "Ok(U32(4))"
+    );
+
     control("throttle 0 off");
     control("reset 0");
     let uncorrected = || gpu.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile).unwrap();
     eventually("a reset clears them", || uncorrected() == 0);
     assert!(gpu.clock_info(Clock::SM).unwrap() > 600 && corrected() > before);
     assert_eq!(read().collect::<Vec<_>>()[2..], ["Ok(U32(0))", "Ok(U32(0))", "Ok(U32(0))"]);
+    assert_eq!(gpu.pcie_replay_counter().unwrap(), 0);
+}
+
+pub(crate) fn errors_of_nvlink_5() {
+    let nvml = nvml();
+    let gpu = nvml.device_by_index(1).unwrap();
+    let link = |id, scope| field_of_link(&nvml, &gpu, id, scope);
+    assert_eq!([link(161, 5), link(163, 5)], [Err(3), Err(3)], "older counters are gone");
+    for line in ["symbol 9", "recovery 2", "recovery-failed 1", "receive 4"] {
+        control(&format!("link-errors 1 5 {line}"));
+    }
+    eventually("errors are counted", || link(208, 5) == Ok(4));
+    assert_eq!([link(213, 5), link(214, 5), link(215, 5), link(221, 5)], [Ok(2), Ok(1), Ok(3), Ok(9)]);
+    assert_eq!([link(219, 5), link(221, 6)], [Ok(0), Ok(0)]);
 }
 
 pub(crate) fn a_gpu_is_split() {
@@ -193,9 +215,10 @@ pub(crate) fn a_gpu_is_split() {
     assert!(gpu.gpm_mig_sample(2).is_err(), "there is no such instance");
     std::thread::sleep(Duration::from_millis(120));
     let later = gpu.gpm_mig_sample(1).unwrap();
-    let metrics = [nvml_wrapper::enums::gpm::GpmMetricId::SmUtil];
+    let metrics = [GpmMetricId::SmUtil, GpmMetricId::PcieTxPerSec];
     let busy = nvml_wrapper::gpm::gpm_metrics_get(&nvml, &earlier, &later, &metrics).unwrap();
     assert!(busy[0].as_ref().unwrap().value > 0.0);
+    assert!(busy[1].is_err(), "throughput is metered for whole GPUs");
 
     control("mig 0 off");
     eventually("it is whole again", || gpu.mig_mode().unwrap().current == 0);

@@ -105,5 +105,12 @@ cases! {
             name = \"/opt/vllm/worker\"\nmemory_mib = 7000\ngpu_instance = 7\n"),
         CONTROL = &support::scratch("split")
     };
+    video_engines: crate::sampling::video_engines, {
+        SCENARIO = &support::scenario("video", "extends = \"hgx-h100-8\"\n[load]\nutilization_percent = { const = 60 }\n\
+            memory_used_mib = { const = 1000 }\nencoder_percent = { const = 15 }\ndecoder_percent = { const = 35 }\n")
+    };
+    errors_of_nvlink_5: crate::changes::errors_of_nvlink_5, {
+        SCENARIO = "gb200-tray", CONTROL = &support::scratch("nvlink5")
+    };
     fields_by_link: crate::raw::fields_by_link, { SCENARIO = "gb200-tray" };
 }

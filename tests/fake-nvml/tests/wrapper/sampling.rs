@@ -6,6 +6,7 @@ use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::enum_wrappers::device::{Clock, PcieUtilCounter, Sampling, TemperatureSensor};
 use nvml_wrapper::enums::device::{SampleValue, UsedGpuMemory};
 use nvml_wrapper::enums::gpm::GpmMetricId;
+use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::gpm::gpm_metrics_get;
 use nvml_wrapper::structs::device::FieldId;
 use nvml_wrapper::{Device, Nvml};
@@ -152,4 +153,16 @@ pub(crate) fn processes() {
     assert_eq!((used[0].pid, used[0].sm_util, used[0].mem_util), (77, 80, 44));
     assert!(nvml.device_by_index(0).unwrap().running_compute_processes().unwrap().is_empty());
     assert!(nvml.device_by_index(0).unwrap().process_utilization_stats(None).is_err());
+}
+
+pub(crate) fn video_engines() {
+    let nvml = nvml();
+    let gpu = nvml.device_by_index(0).unwrap();
+    assert_eq!(gpu.encoder_utilization().unwrap().utilization, 15);
+    assert_eq!(gpu.decoder_utilization().unwrap().utilization, 35);
+    let samples = gpu.samples(Sampling::DecoderUtilization, None).unwrap();
+    assert!(samples.iter().all(|sample| matches!(sample.value, SampleValue::U32(35))));
+    let last = samples.last().unwrap().timestamp;
+    let none_yet = gpu.samples(Sampling::DecoderUtilization, last + 60_000_000);
+    assert!(matches!(none_yet, Err(NvmlError::NotFound)), "{none_yet:?}");
 }
