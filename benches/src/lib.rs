@@ -1,1 +1,3 @@
 //! Criterion benches and measurements of the numbers that the design promises.
+
+pub mod fleet;
