@@ -1,6 +1,7 @@
 //! Planners come and go; what agents hold is applied once.
 
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, UdpSocket},
     sync::Arc,
 };
@@ -46,6 +47,7 @@ async fn setting() -> Setting {
         pool: Some("chat".to_owned()),
         replica: None,
         gpus: Vec::new(),
+        keys: BTreeMap::new(),
     };
     let address = free_udp_port();
     let agent = AgentSpec {
