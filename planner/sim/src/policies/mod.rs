@@ -1,10 +1,12 @@
 //! Policies that come with the world, and how they are written down.
 
 mod fixed;
+mod schedule;
 
 use plimsoll_core::score::Slo;
 
 pub use fixed::Fixed;
+pub use schedule::Schedule;
 
 use crate::policy::{Briefing, ScalingPolicy};
 
