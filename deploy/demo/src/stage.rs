@@ -1,6 +1,6 @@
 //! The processes: started in order, watched, ended in order.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitStatus};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, process::ExitStatus};
 
 use anyhow::Context;
 use plimsoll_tests::{
@@ -173,7 +173,14 @@ impl Stage {
 }
 
 fn endpoint(replica: &ReplicaPlan, url: String, gpus: Vec<String>) -> EndpointSpec {
-    EndpointSpec { id: replica.name.clone(), url, pool: None, replica: Some(replica.name.clone()), gpus }
+    EndpointSpec {
+        id: replica.name.clone(),
+        url,
+        pool: None,
+        replica: Some(replica.name.clone()),
+        gpus,
+        keys: BTreeMap::new(),
+    }
 }
 
 async fn end(processes: impl IntoIterator<Item = &mut Process>) -> anyhow::Result<()> {

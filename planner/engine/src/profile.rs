@@ -47,6 +47,12 @@ pub enum ProfileError {
         /// The names there are.
         known: String,
     },
+    /// A table without a column that is needed.
+    #[error("the table has no column {0}")]
+    Column(&'static str),
+    /// A table with rows that make no sense.
+    #[error("a row of the table is too short or holds a number that is negative or not finite")]
+    Rows,
     /// A text that is no profile.
     #[error("not an engine profile: {0}")]
     Malformed(#[from] serde_json::Error),

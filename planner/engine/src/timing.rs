@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use plimsoll_common::units::Micros;
 
+use crate::table::Table;
+
 /// The longest that one iteration may take by the model: an hour. Coefficients beyond it are nonsense.
 const LONGEST: Micros = Micros(3_600_000_000);
 
@@ -71,6 +73,8 @@ pub enum Curve {
     Roofline(Roofline),
     /// Prefill and decode fitted apart.
     Phases(Phases),
+    /// Measured or estimated times, interpolated: mixtures of experts, which no line fits.
+    Table(Table),
 }
 
 /// A curve and the factor that fits it to one machine.
@@ -106,6 +110,9 @@ pub enum TimingError {
     /// The factor is not a positive finite number.
     #[error("timing factor is {0}: give a finite number above 0, 1 for the curve as it is")]
     Factor(f64),
+    /// A table of times is none.
+    #[error("a table of iteration times cannot be used: {0}")]
+    Table(&'static str),
 }
 
 impl Timing {
@@ -148,6 +155,8 @@ impl Timing {
 impl Curve {
     fn coefficients(&self) -> [(&'static str, f64); 6] {
         match self {
+            // A table was checked when it was made.
+            Self::Table(_) => [("table", 0.0); 6],
             Self::Roofline(r) => [
                 ("a_ms", r.a_ms),
                 ("w_ms", r.w_ms),
@@ -194,6 +203,7 @@ impl Curve {
                     + p.decode_d_ms_per_sequence * decode
                     + p.decode_e_ms_per_kv_token * context
             }
+            Self::Table(table) => table.millis(shape),
         }
     }
 }

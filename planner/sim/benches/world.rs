@@ -35,13 +35,18 @@ fn benches(c: &mut Criterion) {
     ] {
         match trace(file) {
             Some(workload) => group_input.push((name, workload, replicas)),
-            None => eprintln!("SKIPPED: {name} needs PLIMSOLL_DATA/traces/{file}"),
+            None => skipped(name, file),
         }
     }
     for (name, workload, replicas) in &group_input {
         world(c, name, workload, *replicas, Router::RoundRobin);
         world(c, &format!("{name}_least_loaded"), workload, *replicas, Router::LeastLoaded);
     }
+}
+
+#[expect(clippy::print_stderr, reason = "whoever runs the benches is to know what was left out")]
+fn skipped(name: &str, file: &str) {
+    eprintln!("SKIPPED: {name} needs PLIMSOLL_DATA/traces/{file}");
 }
 
 fn made(line: &str) -> Workload {

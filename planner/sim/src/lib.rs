@@ -22,13 +22,16 @@
 //! # }
 //! ```
 
+mod experiment;
 mod outcome;
 pub mod policies;
 pub mod policy;
+pub mod report;
 pub mod telemetry;
 pub mod workload;
 mod world;
 
+pub use experiment::{Experiment, Run, StaticBest, Watcher};
 pub use outcome::{Action, Ending, Outcome, PoolSample, ReplicaSpan, RequestRecord};
 pub use world::{
     ConfigError, Fault, KvTransfer, Lost, PoolConfig, Router, Serving, StartUp, Who, World, WorldConfig,

@@ -19,7 +19,7 @@ pub struct Outcome {
     pub replicas: Vec<ReplicaSpan>,
     /// Every change of a target, in the order of time.
     pub actions: Vec<Action>,
-    /// What the pools looked like at every tick, by time and then by pool.
+    /// What the pools looked like at the start and at every tick, by time and then by pool.
     pub samples: Vec<PoolSample>,
     /// GPUs of one replica, by pool.
     pub gpus_per_replica: Vec<u32>,
@@ -165,7 +165,7 @@ pub struct Action {
     pub reason: String,
 }
 
-/// What one pool looked like at one tick, after the decision.
+/// What one pool looked like at the start, or at one tick, after the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct PoolSample {
     /// When.

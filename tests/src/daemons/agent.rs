@@ -1,6 +1,8 @@
 //! Agents.
 
-use std::{fs::OpenOptions, io::Write as _, net::SocketAddr, path::PathBuf, process::Command};
+use std::{
+    collections::BTreeMap, fs::OpenOptions, io::Write as _, net::SocketAddr, path::PathBuf, process::Command,
+};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -10,7 +12,7 @@ use super::{Board, START};
 use crate::{http::Http, process::Process, tls::Identity, wait, world::World};
 
 /// An agent to start.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AgentSpec {
     /// Its name, and that of its files.
     pub name: String,
@@ -27,7 +29,7 @@ pub struct AgentSpec {
 }
 
 /// One engine, as the agent's configuration declares it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct EndpointSpec {
     /// Its name on the node.
     pub id: String,
@@ -41,6 +43,9 @@ pub struct EndpointSpec {
     pub replica: Option<String>,
     /// The GPUs it runs on.
     pub gpus: Vec<String>,
+    /// Further keys of its table.
+    #[serde(flatten)]
+    pub keys: BTreeMap<String, Value>,
 }
 
 /// How an agent finds its planner and trusts it.

@@ -1,6 +1,6 @@
 //! Two nodes, three engines, one planner.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use plimsoll_tests::{
     daemons::{
@@ -104,6 +104,7 @@ impl Cluster {
                     pool: None,
                     replica: Some(format!("replica-{name}")),
                     gpus,
+                    keys: BTreeMap::new(),
                 };
                 endpoints.push(endpoint.clone());
                 engines.push(Engine { node, endpoint, emulator: Arc::new(engine) });

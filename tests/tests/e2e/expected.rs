@@ -88,6 +88,41 @@ impl Expected {
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
     }
 
+    /// Compares distributions from exact sources in a window that holds everything: the same number of samples, the same
+    /// mean, and percentiles within a cell of the fleet's layout of the exact ones. Returns the largest error of an
+    /// estimate, as a share of the exact value.
+    pub(crate) fn compare_exact(&self, window: &Value, names: &[&str]) -> Result<f64, String> {
+        /// The width of a cell, and of the microsecond to which values are rounded.
+        const CELL: f64 = 1.0 / 128.0;
+        let mut worst = 0.0f64;
+        for name in names {
+            let mut samples = self.samples[name].clone();
+            let seen = &window["distributions"][format!("{name}_exact")];
+            let unit = if matches!(*name, "isl" | "osl") { "tokens" } else { "seconds" };
+            if seen["count"].as_u64() != Some(samples.len() as u64) || seen["source"] != "exact" {
+                return Err(format!("{name}: {seen}, not {} exact samples", samples.len()));
+            }
+            let mean = samples.iter().sum::<f64>() / samples.len() as f64;
+            if seen[format!("mean_{unit}")].as_f64().is_none_or(|seen| (seen - mean).abs() > 2.0 * ROUNDING) {
+                return Err(format!("{name}: mean {seen}, not {mean}"));
+            }
+            for (label, share) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)] {
+                let Some(exact) = percentile(&mut samples, share) else { continue };
+                let quantile = &seen[format!("{label}_{unit}")];
+                let number = |key: &str| quantile[key].as_f64().unwrap_or(f64::NAN);
+                let error = (number("estimate") - exact).abs();
+                let within =
+                    number("low") - 2.0 * ROUNDING <= exact && exact <= number("high") + 2.0 * ROUNDING;
+                if !within || error.is_nan() || error > CELL * exact + 2.0 * ROUNDING {
+                    return Err(format!("{name} {label}: exactly {exact}, published {quantile}"));
+                }
+                // Below a millisecond the microsecond shows.
+                worst = worst.max(if exact > 1e-3 { error / exact } else { 0.0 });
+            }
+        }
+        Ok(worst)
+    }
+
     /// Compares the percentiles of a window that holds everything: the exact ones and the published estimates lie
     /// within the published bounds. Returns the largest error of an estimate, as a share of the exact value.
     pub(crate) fn compare_percentiles(&self, window: &Value) -> Result<f64, String> {

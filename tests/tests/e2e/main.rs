@@ -3,6 +3,7 @@
 mod cluster;
 mod counts;
 mod ends;
+mod exact;
 mod expected;
 mod faults;
 mod gpu_states;

@@ -1,6 +1,7 @@
 //! Planners come and go; what agents hold is applied once.
 
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, UdpSocket},
     sync::Arc,
 };
@@ -52,6 +53,7 @@ pub(crate) async fn setting_at(address: SocketAddr) -> Setting {
         pool: Some("chat".to_owned()),
         replica: None,
         gpus: Vec::new(),
+        keys: BTreeMap::new(),
     };
     let agent_spec = AgentSpec {
         endpoints: vec![endpoint],

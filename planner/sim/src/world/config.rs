@@ -1,7 +1,7 @@
 //! What a world is made of.
 
 use plimsoll_common::{engine::Role, units::Micros};
-use plimsoll_engine::{ConfigError as EngineError, EngineConfig, Pace, Profile};
+use plimsoll_engine::{ConfigError as EngineError, EngineConfig, Pace, Profile, Timing};
 
 use super::{faults::Fault, router::Router};
 use crate::policy::{Briefing, PoolFacts, PoolId};
@@ -70,7 +70,8 @@ impl WorldConfig {
         let pools = self.pools.iter().enumerate().map(|(index, pool)| {
             let id = PoolId(index as u32);
             let mut prior = pool.engine.clone();
-            prior.timing = prior.timing.scaled(1.0 / pool.truth_over_prior);
+            let scaled = || pool.engine.timing.scaled(1.0 / pool.truth_over_prior);
+            prior.timing = pool.prior.clone().unwrap_or_else(scaled);
             PoolFacts {
                 id,
                 name: pool.name.clone(),
@@ -140,6 +141,9 @@ pub struct PoolConfig {
     /// How much longer this world's iterations take than the prior says that policies are given: 1.3 for a profile
     /// that is 30 % too fast, 1 for one that is right.
     pub truth_over_prior: f64,
+    /// What policies are told of iteration times, if that is of another form altogether: a fitted line where the truth
+    /// is a table. `truth_over_prior` then says nothing.
+    pub prior: Option<Timing>,
     /// Noise of iteration times: standard deviation as a share, 0 to 0.5.
     pub noise: f64,
     /// GPUs of one replica.
@@ -167,6 +171,7 @@ impl PoolConfig {
             role: Role::Aggregated,
             engine: profile.engine_config(),
             truth_over_prior: 1.0,
+            prior: None,
             noise: 0.0,
             gpus_per_replica: profile.gpus,
             router: Router::RoundRobin,

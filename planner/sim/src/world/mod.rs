@@ -121,6 +121,7 @@ impl<'a> World<'a> {
         let interval = policy.interval().max(SHORTEST_INTERVAL);
         let over = self.workload.span().saturating_add(self.config.patience);
         self.queue.plan(interval, Event::Tick);
+        self.remember();
         while self.now <= over && self.outstanding > 0 {
             let arrival = self.workload.arrivals().get(self.next_arrival);
             let event_at = self.queue.next_at().unwrap_or(Micros::MAX);

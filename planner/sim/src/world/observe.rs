@@ -25,6 +25,13 @@ impl World<'_> {
             if self.pools[pool].unschedulable > 0 {
                 self.reconcile(PoolId(pool as u32), &[]);
             }
+        }
+        self.remember();
+    }
+
+    /// Notes what every pool looks like, for reports.
+    pub(super) fn remember(&mut self) {
+        for pool in 0..self.pools.len() {
             let sample = self.sample(PoolId(pool as u32));
             self.samples.push(sample);
         }
