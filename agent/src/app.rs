@@ -24,7 +24,7 @@ use crate::{
     config::Config,
     engines::{self, EngineReading, ScrapeOptions},
     exact,
-    gpu::{self, GpuOptions, GpuSnapshot, Stopped},
+    gpu::{self, GpuOptions, GpuSnapshot, OnDriverUpgrade, Stopped},
     own::{OwnCost, OwnSampler},
     reporter::{self, Reporter, SharedWindow},
     serve::{self, Feeds, Pages},
@@ -64,7 +64,9 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let uplink = spawn_uplink(&config, &boot, epoch, &mut supervisor)?;
     let (readiness, [gpus_seen]) = Readiness::new(["gpu_source"]);
     spawn_latch(&monitor, gpus_seen, &mut supervisor);
-    supervisor.spawn("driver", gpu::end_when_outdated(monitor.snapshots(), cancel.clone()));
+    if config.on_driver_upgrade == OnDriverUpgrade::Exit {
+        supervisor.spawn("driver", gpu::end_when_outdated(monitor.snapshots(), cancel.clone()));
+    }
     supervisor.spawn("release", gpu::release_on_signal(monitor.control(), cancel.clone()));
     let (costs, costs_seen) = watch::channel(OwnCost::default());
     let attributed = spawn_attribution(&config, &monitor, &mut supervisor);

@@ -16,3 +16,4 @@ pub mod drive;
 pub mod fold;
 pub mod ingest;
 pub mod serve;
+pub mod simulate;

@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use plimsoll_planner::{
     app::App,
     config::{Config, Settings},
+    simulate::{self, SimulateArgs},
 };
 use plimsoll_shell::{EXIT_USAGE, config, logging, shutdown, tls};
 
@@ -17,8 +18,11 @@ use plimsoll_shell::{EXIT_USAGE, config, logging, shutdown, tls};
 ///
 /// Try: plimsoll-planner --dev
 #[derive(Debug, Parser)]
-#[command(name = "plimsoll-planner", version, max_term_width = 110)]
+#[command(name = "plimsoll-planner", version, max_term_width = 110, args_conflicts_with_subcommands = true)]
 struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     #[command(flatten)]
     settings: Settings,
 
@@ -27,12 +31,21 @@ struct Cli {
     print_config: bool,
 }
 
+/// What the planner does besides running.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Simulate(Box<SimulateArgs>),
+}
+
 fn main() -> ExitCode {
     tls::install_crypto();
     let cli = match config::parse_command_line::<Cli>() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
+    if let Some(Command::Simulate(args)) = &cli.command {
+        return simulate::run(args).unwrap_or_else(|error| fail(&format!("{error:#}"), EXIT_USAGE));
+    }
     let config = match Config::load(&cli.settings) {
         Ok(config) => config,
         Err(error) => return fail(&error, EXIT_USAGE),

@@ -12,7 +12,7 @@ use plimsoll_shell::{
     logging::LogFormat,
 };
 
-use crate::attribution::AttributionOptions;
+use crate::{attribution::AttributionOptions, gpu::OnDriverUpgrade};
 
 pub use endpoint::{Endpoint, EndpointTable, SloTable};
 pub use exact::{ExactSources, FpmAddress, OtlpReceiver};
@@ -45,6 +45,8 @@ pub struct Config {
     pub gpu: bool,
     /// The NVML library to load; `None`: `libnvidia-ml.so.1` where the loader finds it.
     pub nvml_library: Option<PathBuf>,
+    /// What happens when that library no longer fits the driver.
+    pub on_driver_upgrade: OnDriverUpgrade,
     /// How GPUs are attributed to pods.
     pub attribution: AttributionOptions,
     /// Between two scrapes of one engine; grows where a scrape is slow.
@@ -134,6 +136,7 @@ impl Config {
             gpu_interval,
             gpu: settings.gpu.unwrap_or(true),
             nvml_library: settings.nvml_library.clone(),
+            on_driver_upgrade: settings.on_driver_upgrade.unwrap_or_default(),
             attribution: attribution(settings),
             scrape_interval,
             scrape_timeout,

@@ -6,6 +6,7 @@ use plimsoll_shell::{duration::HumanDuration, logging::LogFormat};
 use serde::{Deserialize, Serialize};
 
 use super::EndpointTable;
+use crate::gpu::OnDriverUpgrade;
 
 /// Flags of the agent. Every flag but `--config` may stand in the TOML file under the same name.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
@@ -112,6 +113,13 @@ pub struct Settings {
     #[arg(long, env = "PLIMSOLL_NVML_LIBRARY", value_name = "FILE", help_heading = "GPUs")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nvml_library: Option<PathBuf>,
+
+    /// What to do when the NVML library no longer fits the kernel's driver, as after an upgrade: `exit` with code 75 to be
+    /// started anew, which a container needs, or `keep` reading engines and load the library again until the new one is
+    /// there [default: exit].
+    #[arg(long, value_name = "WHAT", help_heading = "GPUs")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_driver_upgrade: Option<OnDriverUpgrade>,
 
     /// The kubelet's pod-resources socket, which tells the pods of each GPU; where it does not exist, GPUs are not
     /// attributed to pods [default: /var/lib/kubelet/pod-resources/kubelet.sock].

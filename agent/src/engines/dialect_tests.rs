@@ -240,6 +240,17 @@ fn the_three_spellings_of_tensorrt_llm_mean_the_same() {
 }
 
 #[test]
+fn a_tensorrt_llm_server_before_its_first_request_is_no_wrong_page() {
+    let read = |text: &[u8]| read_page(Some(EngineKind::TensorRtLlm), text, Limits::default());
+    for text in [&b""[..], b"trtllm_kv_cache_config_info{page_size=\"16\"} 1.0\n"] {
+        assert_eq!(read(text).unwrap().gauges, super::EngineGauges::default());
+    }
+    assert!(read(b"node_load1 1\n").is_err());
+    assert!(read(b"<html>\n").is_err());
+    assert!(read_page(None, b"", Limits::default()).is_err(), "nobody told whose it is");
+}
+
+#[test]
 fn tritons_gauges_are_read() {
     let page = page(
         "nv_trt_llm_request_metrics{model=\"tensorrt_llm\",request_type=\"waiting\",version=\"1\"} 4\n\

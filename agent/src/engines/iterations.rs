@@ -131,7 +131,13 @@ impl Iterations {
         page.quality.missed_iterations += missing;
         page.pulse = told.pulse.or(page.pulse);
         let counts_ended = page.counters.contains_key(&Counter::FinishedStop);
-        told.gained.retain(|counter, _| *counter != Counter::Ended || !counts_ended);
+        // The iterations tell computed prompt tokens only; the page tells all of them, the cached ones included.
+        let counts_prompts = page.counters.contains_key(&Counter::PromptTokens);
+        told.gained.retain(|counter, _| match counter {
+            Counter::Ended => !counts_ended,
+            Counter::LivePrefill => !counts_prompts,
+            _ => true,
+        });
         page.gained.append(&mut told.gained);
         if count > 0 {
             let (now, shown) = (told.gauges, &mut page.gauges);
@@ -199,6 +205,21 @@ mod tests {
         assert_eq!(gained(Counter::Ended), Some(3));
         assert_eq!((gained(Counter::LivePrefill), gained(Counter::LiveDecoded)), (Some(128), Some(12)));
         assert_eq!((gained(Counter::DraftTokens), gained(Counter::AcceptedTokens)), (Some(12), Some(6)));
+    }
+
+    #[test]
+    fn what_the_page_counts_itself_is_left_alone() {
+        let mut page = EnginePage::default();
+        page.counters.insert(Counter::PromptTokens, BTreeMap::new());
+        page.counters.insert(Counter::FinishedStop, BTreeMap::new());
+        page.gauges.running = Some(99);
+        read_iterations(TWO.as_bytes(), 1 << 20).unwrap().lay_over(&mut page);
+        assert_eq!((page.gauges.running, page.quality.missed_iterations), (Some(4), 2));
+        let told: Vec<_> = page.gained.keys().copied().collect();
+        assert_eq!(told, [Counter::LiveDecoded, Counter::DraftTokens, Counter::AcceptedTokens]);
+        // No iteration since the last read says nothing of the gauges.
+        read_iterations(b"[]", 100).unwrap().lay_over(&mut page);
+        assert_eq!(page.gauges.running, Some(4));
     }
 
     #[test]

@@ -94,10 +94,16 @@ impl Loads {
             let under_way = disaggregated(|of| of.prefill_bootstrap_queue_reqs)
                 .saturating_add(disaggregated(|of| of.decode_transfer_queue_reqs));
             gauges.waiting = Some(queued.saturating_add(grammar.unwrap_or(0)));
-            if let Some(grammar) = grammar {
-                gauges.waiting_deferred = Some(grammar.saturating_add(under_way));
-                gauges.waiting_capacity = Some(queued.saturating_sub(under_way));
-            }
+            let (capacity, deferred) = match grammar {
+                Some(grammar) => (queued.saturating_sub(under_way), Some(grammar.saturating_add(under_way))),
+                // An answer without its queues: the page tells them apart.
+                None => {
+                    let deferred = gauges.waiting_deferred.map(|deferred| deferred.min(queued));
+                    (queued.saturating_sub(deferred.unwrap_or(0)), deferred)
+                }
+            };
+            gauges.waiting_capacity = deferred.map(|_| capacity);
+            gauges.waiting_deferred = deferred;
         }
         gauges.paused = queues(|queues| queues.paused).or(gauges.paused);
         gauges.snapshot_time =
@@ -178,6 +184,20 @@ mod tests {
         );
         assert_eq!(page.gauges.kv_usage.map(|usage| usage.to_ppm()), Some(700_000));
         assert_eq!((page.gauges.waiting, page.gauges.paused), (None, None));
+    }
+
+    #[test]
+    fn without_its_queues_the_page_tells_why_requests_wait() {
+        let loads = read_loads(br#"{"loads": [{"num_running_reqs": 1, "num_waiting_reqs": 7}]}"#).unwrap();
+        let mut page = EnginePage::default();
+        (page.gauges.waiting, page.gauges.waiting_capacity) = (Some(30), Some(28));
+        page.gauges.waiting_deferred = Some(2);
+        loads.lay_over(&mut page);
+        let gauges = page.gauges;
+        assert_eq!(
+            (gauges.waiting, gauges.waiting_capacity, gauges.waiting_deferred),
+            (Some(7), Some(5), Some(2))
+        );
     }
 
     #[test]

@@ -52,7 +52,10 @@ pub fn read_page_of(
             Entry::Help { .. } | Entry::Unit { .. } => {}
         }
     }
-    if !reader.core {
+    // TensorRT-LLM shows a family with its first sample: before a request there is little on its page, or nothing.
+    let fresh = kind_of_page == EngineKind::TensorRtLlm
+        && (shown.contains(&kind_of_page) || (lines.samples() == 0 && lines.skipped().first.is_none()));
+    if !reader.core && !fresh {
         return Err(match lines.skipped().first {
             Some(first) if lines.samples() == 0 => PageError::Unparsable(first),
             _ => PageError::Unrecognised { kind, shown: shown.first().copied(), samples: lines.samples() },

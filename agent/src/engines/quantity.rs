@@ -244,6 +244,10 @@ pub(super) fn ratio(value: f64) -> Option<Ratio> {
 
 /// The mean over the engines, weighted by their capacity where all of them are known, else plain.
 pub(super) fn weighted(usage: &BTreeMap<&str, f64>, capacity: &BTreeMap<&str, f64>) -> Option<Ratio> {
+    if let (1, Some(only)) = (usage.len(), usage.values().next()) {
+        // Multiplied and divided it would be another by a rounding error.
+        return ratio(*only);
+    }
     let weigh = usage.keys().all(|engine| capacity.contains_key(engine));
     let (mut sum, mut weights) = (0.0, 0.0);
     for (engine, used) in usage {

@@ -21,10 +21,11 @@ const MAX_REMEMBERED: usize = 16_384;
 ///
 /// * nothing: the engine may have run for days, the page is a *baseline* and nothing on it is new;
 /// * [`EngineTracker::absent`], the endpoint had no engine: everything on the page happened since, and all of it counts;
-/// * an older process (its start time moved, its port refused, a counter or cumulative bucket fell): a *reset*, all of
-///   it counts.
+/// * an older process (its start time moved, its port refused, a counter or cumulative bucket fell from one page to the
+///   next): a *reset*, all of it counts.
 ///
 /// Where the start time shows that the process is the same, a series that fell began anew alone, and the others go on.
+/// So it does where the page before lacked the series: the restart may be older, and the others may have been told since.
 /// A series that appears later counts from zero, unless the page before was incomplete and may have hidden it. One that
 /// vanishes is remembered until the next reset.
 ///
@@ -44,14 +45,24 @@ struct Process {
     uptime: Option<f64>,
     pulse: Option<f64>,
     gauges: EngineGauges,
-    counters: BTreeMap<Counter, ByLabels<u64>>,
-    histograms: BTreeMap<DistributionKind, ByLabels<Known>>,
+    /// The number of the last page.
+    page: u64,
+    counters: BTreeMap<Counter, ByLabels<Held<u64>>>,
+    histograms: BTreeMap<DistributionKind, ByLabels<Held<Known>>>,
     arrivals: Arrivals,
     front_end_arrivals: Arrivals,
     /// Whether the last page may have hidden series: lines of it could not be read, or were beyond a limit.
     incomplete: bool,
     /// Whether series were forgotten for want of room.
     forgot: bool,
+}
+
+/// What is remembered of a series.
+#[derive(Debug)]
+struct Held<T> {
+    value: T,
+    /// The number of the last page that told of it.
+    page: u64,
 }
 
 impl EngineTracker {
@@ -112,14 +123,22 @@ impl Process {
             None => Known::Torn,
         };
         let family = |(kind, family): (&DistributionKind, &ByLabels<HistogramSeries>)| {
-            (*kind, family.iter().map(|(labels, series)| (labels.clone(), known(*kind, series))).collect())
+            let held = family
+                .iter()
+                .map(|(labels, series)| (labels.clone(), Held { value: known(*kind, series), page: 0 }));
+            (*kind, held.collect())
+        };
+        let counter = |(counter, series): (&Counter, &ByLabels<u64>)| {
+            let held = series.iter().map(|(labels, value)| (labels.clone(), Held { value: *value, page: 0 }));
+            (*counter, held.collect())
         };
         Self {
             start: page.process_start,
             uptime: page.uptime,
             pulse: page.pulse,
             gauges: page.gauges,
-            counters: page.counters.clone(),
+            page: 0,
+            counters: page.counters.iter().map(counter).collect(),
             histograms: page.histograms.iter().map(family).collect(),
             arrivals: Arrivals::since(in_flight(page)),
             front_end_arrivals: Arrivals::since(page.gauges.frontend_inflight.unwrap_or(0)),
@@ -142,7 +161,8 @@ impl Process {
     fn counter_fell(&self, page: &EnginePage) -> bool {
         page.counters.iter().any(|(counter, series)| {
             let Some(known) = self.counters.get(counter) else { return false };
-            series.iter().any(|(labels, now)| known.get(labels).is_some_and(|before| now < before))
+            let fell = |before: &Held<u64>, now: u64| before.page == self.page && now < before.value;
+            series.iter().any(|(labels, now)| known.get(labels).is_some_and(|before| fell(before, *now)))
         })
     }
 
@@ -150,7 +170,9 @@ impl Process {
         page.histograms.iter().any(|(kind, family)| {
             let Some(known) = self.histograms.get(kind) else { return false };
             family.iter().any(|(labels, series)| match (known.get(labels), &series.counts) {
-                (Some(Known::Series(before)), Some(now)) => before.follow(series, now) == Follow::Restarted,
+                (Some(Held { value: Known::Series(before), page }), Some(now)) if *page == self.page => {
+                    before.follow(series, now) == Follow::Restarted
+                }
                 // A torn series tells nothing, not even its buckets.
                 _ => false,
             })
@@ -163,9 +185,10 @@ impl Process {
         self.uptime = page.uptime.or(self.uptime);
         let mut gains = page.gained.clone();
         let hidden = self.incomplete || self.forgot;
+        self.page += 1;
         for (counter, series) in &page.counters {
             let known = self.counters.entry(*counter).or_default();
-            let (gained, fell) = gain(known, series, hidden);
+            let (gained, fell) = gain(known, series, self.page, hidden);
             self.forgot |= forget(known, series);
             let total = gains.entry(*counter).or_insert(0);
             *total = total.saturating_add(gained);
@@ -173,7 +196,7 @@ impl Process {
         }
         for (kind, family) in &page.histograms {
             let known = self.histograms.entry(*kind).or_default();
-            let fell = gain_samples(*kind, known, family, hidden, &mut delta.histograms);
+            let fell = gain_samples(*kind, known, family, (self.page, hidden), &mut delta.histograms);
             self.forgot |= forget(known, family);
             delta.resets |= u64::from(fell);
         }
@@ -222,20 +245,18 @@ fn in_flight(page: &EnginePage) -> u64 {
     page.gauges.running.unwrap_or_default().saturating_add(page.gauges.waiting.unwrap_or_default())
 }
 
-/// What the series of a counter gained, and whether any fell. `hidden`: a series that is not known may be old.
-fn gain(known: &mut ByLabels<u64>, series: &ByLabels<u64>, hidden: bool) -> (u64, bool) {
+/// What the series of a counter gained on a page, and whether any fell. `hidden`: a series that is not known may be old.
+fn gain(known: &mut ByLabels<Held<u64>>, series: &ByLabels<u64>, page: u64, hidden: bool) -> (u64, bool) {
     let (mut gained, mut any_fell) = (0u64, false);
     for (labels, now) in series {
         let before = match known.get_mut(labels) {
             Some(before) => {
-                let fell = *now < *before;
-                any_fell |= fell;
-                let from = if fell { 0 } else { *before };
-                *before = *now;
-                from
+                let before = std::mem::replace(before, Held { value: *now, page }).value;
+                any_fell |= *now < before;
+                if *now < before { 0 } else { before }
             }
             None => {
-                known.insert(labels.clone(), *now);
+                known.insert(labels.clone(), Held { value: *now, page });
                 if hidden { *now } else { 0 }
             }
         };
@@ -248,9 +269,9 @@ fn gain(known: &mut ByLabels<u64>, series: &ByLabels<u64>, hidden: bool) -> (u64
 /// any of them restarted. `hidden`: a series that is not known may be old.
 fn gain_samples(
     kind: DistributionKind,
-    known: &mut ByLabels<Known>,
+    known: &mut ByLabels<Held<Known>>,
     family: &ByLabels<HistogramSeries>,
-    hidden: bool,
+    (page, hidden): (u64, bool),
     into: &mut Vec<HistogramDelta>,
 ) -> bool {
     let (mut gained, mut restarted) = (Gained::default(), false);
@@ -265,9 +286,10 @@ fn gain_samples(
         let replaced = match known.get_mut(labels) {
             None if hidden => old(),
             None => new(),
-            Some(Known::Torn) => old(),
-            Some(Known::Series(before)) => match before.follow(series, now) {
+            Some(Held { value: Known::Torn, .. }) => old(),
+            Some(Held { value: Known::Series(before), page: last }) => match before.follow(series, now) {
                 Follow::On => {
+                    *last = page;
                     before.advance(now, &mut gained);
                     None
                 }
@@ -279,8 +301,8 @@ fn gain_samples(
                 Follow::Relaid => None,
             },
         };
-        if let Some(replaced) = replaced {
-            known.insert(labels.clone(), replaced);
+        if let Some(value) = replaced {
+            known.insert(labels.clone(), Held { value, page });
         }
     }
     into.extend(gained.into_deltas(kind));

@@ -187,6 +187,25 @@ fn other_buckets_without_a_restart_count_from_the_second_page_on() {
     assert_eq!(ttft(&update).map(|(buckets, _)| buckets), Some(vec![(1, 1), (3, 1)]));
 }
 
+/// A process that tells no start restarts unseen, and a series of the old one returns later with less.
+#[test]
+fn what_returns_with_less_after_a_while_began_anew_alone() {
+    let mut tracker = EngineTracker::new();
+    observe(&mut tracker, &running_engine());
+    let without_ttft = Engine { ended: 12, tokens: 140, ..running_engine() };
+    let page_of = |engine: &Engine| {
+        let rest = engine.page();
+        let kept = rest.lines().filter(|line| !line.contains("time_to_first"));
+        kept.flat_map(|line| [line, "\n"]).collect::<String>()
+    };
+    let update = tracker.observe(&page(&page_of(&without_ttft)));
+    assert_eq!(update.delta.generation_tokens, Some(40));
+    // Were all of it counted anew, the forty tokens would count twice.
+    let update = observe(&mut tracker, &Engine { ttft: [1, 0, 0], sum: 0.05, ..without_ttft });
+    assert_eq!((update.delta.generation_tokens, update.delta.resets), (Some(0), 1));
+    assert_eq!(ttft(&update), Some((vec![(0, 1)], 50_000)));
+}
+
 #[test]
 fn what_an_incomplete_page_hid_is_no_news() {
     let mut tracker = EngineTracker::new();

@@ -10,6 +10,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::{monitor::GpuControl, snapshot::GpuSnapshot};
 
+/// What the agent does when its NVML library no longer fits the kernel's driver, as after an upgrade.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDriverUpgrade {
+    /// It ends with exit code 75, to be started with the new library: the only way in a container, where the old one
+    /// stays mounted.
+    #[default]
+    Exit,
+    /// It stays up without GPUs and loads the library again and again, until it finds the new one at its place.
+    Keep,
+}
+
 /// The agent has to be started anew: it runs with an NVML library that no longer fits the kernel's driver. In a container
 /// the old library stays mounted until then.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -38,7 +38,7 @@ mod source;
 use std::{path::PathBuf, time::Duration};
 
 pub use self::{
-    duty::{RestartNeeded, end_when_outdated, release_on_signal},
+    duty::{OnDriverUpgrade, RestartNeeded, end_when_outdated, release_on_signal},
     event::{GpuEvent, GpuEventKind},
     governor::{DearQuestion, GovernorState, TierState},
     interconnect::{

@@ -238,3 +238,49 @@ proptest! {
         prop_assert_eq!(told, sum);
     }
 }
+
+/// A reading in which the engine tells its kind and role, and whether anything moved.
+fn told(kind: EngineKind, role: Option<Role>, moved: bool) -> EngineReading {
+    let mut reading = reading(0, EngineDelta { arrived: Some(4), moved, ..EngineDelta::default() });
+    if let Ok(update) = &mut reading.outcome {
+        update.identity = EngineIdentity { kind: Some(kind), role, ..EngineIdentity::default() };
+    }
+    reading
+}
+
+#[test]
+fn the_configuration_tells_role_and_kind_where_the_page_does_not() {
+    let arrived = |configured: Option<Role>, page: Option<Role>| {
+        let endpoint = Endpoint { role: configured, kind: None, ..endpoint("e0:1") };
+        let mut window = Window::new(&[endpoint], HostInfo::default(), Instant::now(), 1000);
+        window.observe(told(EngineKind::Sglang, page, true));
+        let closed = close(&mut window, &no_gpus());
+        let info = closed.inventory.unwrap().engines.remove(0);
+        assert_eq!(info.kind, "sglang");
+        (info.role, closed.report.engines.arrived.get(0))
+    };
+    assert_eq!(arrived(None, None), (Role::Aggregated, Some(4)));
+    assert_eq!(arrived(None, Some(Role::Prefill)), (Role::Prefill, Some(4)));
+    // The request of a decode engine came to its prefill engine.
+    assert_eq!(arrived(None, Some(Role::Decode)), (Role::Decode, None));
+    assert_eq!(arrived(Some(Role::Decode), Some(Role::Aggregated)), (Role::Decode, None));
+    assert_eq!(arrived(Some(Role::Aggregated), Some(Role::Decode)), (Role::Aggregated, Some(4)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_that_only_moves_when_a_request_ends_grows_old() {
+    for (kind, expected) in
+        [(EngineKind::TensorRtLlm, [Some(0), Some(3000), Some(0)]), (EngineKind::Vllm, [None; 3])]
+    {
+        let mut window = window(1);
+        let mut age = async |moved: bool| {
+            window.observe(told(kind, None, moved));
+            close(&mut window, &no_gpus()).report.engines.signal_age_ms.get(0)
+        };
+        let mut ages = vec![age(true).await];
+        tokio::time::advance(Duration::from_secs(3)).await;
+        ages.push(age(false).await);
+        ages.push(age(true).await);
+        assert_eq!(ages, expected, "{kind}");
+    }
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::support::{Agent, Folder, until_it_holds};
+use crate::support::{Agent, Folder, Machine, until_it_holds};
 
 const SCENARIO: &str = "hgx-h100-8";
 
@@ -17,6 +17,26 @@ async fn an_upgraded_driver_ends_the_agent_with_75() {
     assert_eq!(agent.code().await, Some(75));
     let told = std::fs::read_to_string(folder.path().join("agent.log")).unwrap();
     assert!(told.contains("different versions"), "{told}");
+}
+
+#[tokio::test]
+async fn an_agent_that_is_to_stay_up_finds_the_new_library() {
+    let folder = Folder::new();
+    let machine = folder.machine();
+    let mut agent = Agent::start_with(&machine, SCENARIO, &folder, &["--on-driver-upgrade", "keep"]);
+    let reads = |machine: &Machine| {
+        machine.asked().iter().filter(|asked| asked.call == "nvmlDeviceGetFieldValues").count()
+    };
+    until_it_holds("a tick", || reads(&machine) > 0).await;
+    machine.say("upgrade 590.10");
+    let said =
+        || std::fs::read_to_string(folder.path().join("agent.log")).unwrap().contains("different versions");
+    until_it_holds("the upgrade", said).await;
+    let before = reads(&machine);
+    machine.say("library 590.10");
+    until_it_holds("a tick with the new library", || reads(&machine) > before).await;
+    agent.signal("TERM");
+    assert_eq!(agent.code().await, Some(0));
 }
 
 #[tokio::test]

@@ -204,10 +204,16 @@ impl Drop for Agent {
 impl Agent {
     /// Starts the agent's program on a machine.
     pub(crate) fn start(machine: &Machine, scenario: &str, folder: &Folder) -> Self {
+        Self::start_with(machine, scenario, folder, &[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn start_with(machine: &Machine, scenario: &str, folder: &Folder, flags: &[&str]) -> Self {
         let mut agent = Command::new(env!("CARGO_BIN_EXE_plimsoll-agent"));
         machine.show_to(&mut agent, Some(scenario));
         agent.args(["--listen-http", "127.0.0.1:0", "--node-name", "node", "--gpu-interval", "100ms"]);
         agent.arg("--nvml-library").arg(&machine.library);
+        agent.args(flags);
         agent.arg("--address-file").arg(folder.path().join("address"));
         let log = std::fs::File::create(folder.path().join("agent.log")).unwrap();
         Self(agent.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())

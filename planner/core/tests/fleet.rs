@@ -2,9 +2,12 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use plimsoll_common::{engine::DistributionKind, histogram::layout, units::Micros};
 use plimsoll_core::fleet::{
-    Counter, DistributionKey, Fleet, Freshness, Limits, Part, Samples, Source, Window,
+    Counter, DistributionKey, EngineGauges, EngineIdentity, Fleet, Freshness, Limits, Part, Samples, Source,
+    Window,
 };
 use support::{arrive, engine, inventory, model, node, observation, ttft};
 
@@ -252,4 +255,39 @@ fn an_engine_and_a_histogram_are_read_on_demand() {
     let histogram = fleet.model_histogram(NOW, &model("llama"), TTFT, Window::OneMinute).unwrap();
     assert_eq!((histogram.count(), histogram.sum()), (2, Micros(4_000)));
     assert!(fleet.model_histogram(NOW, &model("qwen"), TTFT, Window::OneMinute).is_none());
+}
+
+#[test]
+fn a_front_end_is_no_engine_of_its_pool_and_its_requests_are_not_added() {
+    let mut fleet = Fleet::new(Limits::default());
+    let mut inventory = (*inventory(&[("llama", None), ("llama", None)])).clone();
+    inventory.engines[1] =
+        Arc::new(EngineIdentity { front_end: true, gpus: Vec::new(), ..(*inventory.engines[1]).clone() });
+    let mut observation = observation(0, &Arc::new(inventory), 3, Micros(0));
+    let [engine, front_end] = &mut observation.engines[..] else { panic!("two rows") };
+    engine.gauges.waiting_requests = Some(5);
+    engine.gauges.waiting_for_capacity_requests = Some(4);
+    engine.gauges.kv_cache_utilization_ratio = Some(0.5);
+    engine.gauges.kv_cache_utilization_ratio_max = Some(0.75);
+    engine.gained.gain(Counter::Arrived, 7);
+    engine.gained.gain(Counter::DraftTokens, 8);
+    engine.gained.gain(Counter::AcceptedTokens, 6);
+    front_end.gauges = EngineGauges {
+        state: front_end.gauges.state,
+        frontend_inflight_requests: Some(9),
+        frontend_queued_requests: Some(2),
+        ..EngineGauges::default()
+    };
+    front_end.gained.gain(Counter::FrontendArrived, 7);
+    fleet.observe(NOW, observation);
+    let pool = &fleet.snapshot(NOW).pools[0];
+    let gauges = &pool.gauges;
+    assert_eq!((gauges.engines.live, gauges.engines_ready, gauges.replicas), (1, 1, 1));
+    assert_eq!((gauges.running_requests, gauges.waiting_requests), (Some(3), Some(5)));
+    assert_eq!((gauges.waiting_for_capacity_requests, gauges.waiting_deferred_requests), (Some(4), None));
+    assert_eq!((gauges.frontend_inflight_requests, gauges.frontend_queued_requests), (Some(9), Some(2)));
+    assert_eq!(gauges.kv_cache_utilization_ratio_max, Some(0.75));
+    let counts = &pool.totals.counts;
+    assert_eq!((counts.get(Counter::Arrived), counts.get(Counter::FrontendArrived)), (Some(7), Some(7)));
+    assert_eq!(pool.windows[&Window::TenSeconds].spec_acceptance_ratio, Some(0.75));
 }

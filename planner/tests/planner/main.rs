@@ -2,4 +2,5 @@
 
 mod http;
 mod ingest;
+mod simulate;
 mod support;

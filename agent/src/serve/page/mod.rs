@@ -20,8 +20,8 @@ use crate::gpu::{GpuReading, GpuSnapshot, GpuStatus};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("live.js");
-/// Nothing is loaded from anywhere, and the page goes into no frame.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
+/// Nothing is loaded from anywhere (the empty icon is part of the page), and the page goes into no frame.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 pub(super) async fn index(State(pages): State<Pages>) -> Response {
