@@ -37,6 +37,8 @@ pub(super) struct EngineWindow {
     took: Option<Duration>,
     gained: Gained,
     totals: Gained,
+    /// The number of the last scrape that read a page.
+    scrapes: u64,
     distributions: Vec<Part>,
     cumulative: BTreeMap<DistributionKind, Cumulative>,
     recent: Recent,
@@ -66,9 +68,15 @@ impl Quality {
     }
 }
 
+/// How many scrapes of one window keep their samples of a distribution apart; more are added up. The planner places
+/// samples by the sum that they have together, and the sum of one scrape tells most (`docs/model.md`).
+const APART: usize = 4;
+
 /// Samples of one distribution in one layout.
 #[derive(Debug, Clone)]
 struct Part {
+    /// The number of the scrape that told of the first of them.
+    scrape: u64,
     kind: DistributionKind,
     layout: BucketLayout,
     buckets: BTreeMap<usize, u64>,
@@ -89,6 +97,7 @@ impl EngineWindow {
             took: None,
             gained: Gained::default(),
             totals: Gained::default(),
+            scrapes: 0,
             distributions: Vec::new(),
             cumulative: BTreeMap::new(),
             recent: Recent::new(now),
@@ -118,6 +127,7 @@ impl EngineWindow {
                 self.gained.add(&update.delta);
                 self.totals.add(&update.delta);
                 self.recent.turn(reading.taken);
+                self.scrapes = self.scrapes.wrapping_add(1);
                 for histogram in &update.delta.histograms {
                     self.add(histogram);
                     let fresh = || Cumulative::new(&histogram.layout);
@@ -143,18 +153,24 @@ impl EngineWindow {
     }
 
     fn add(&mut self, delta: &HistogramDelta) {
-        let known = self.distributions.iter().position(|p| p.kind == delta.kind && p.layout == delta.layout);
+        let held = self.distributions.iter().enumerate();
+        let held = held.filter(|(_, part)| part.kind == delta.kind && part.layout == delta.layout);
+        let (apart, last) = held.fold((0, None), |(n, _), (at, _)| (n + 1, Some(at)));
+        let room = self.distributions.len();
+        let known = last.filter(|at| {
+            self.distributions[*at].scrape == self.scrapes || apart >= APART || room >= MAX_DISTRIBUTIONS / 2
+        });
         let part = match known {
             Some(at) => &mut self.distributions[at],
-            None if self.distributions.len() < MAX_DISTRIBUTIONS => {
+            None if room < MAX_DISTRIBUTIONS => {
                 self.distributions.push(Part {
+                    scrape: self.scrapes,
                     kind: delta.kind,
                     layout: delta.layout.clone(),
                     buckets: BTreeMap::new(),
                     sum: 0,
                 });
-                let last = self.distributions.len() - 1;
-                &mut self.distributions[last]
+                &mut self.distributions[room]
             }
             None => {
                 self.unplaced = self.unplaced.saturating_add(delta.buckets.iter().map(|(_, n)| n).sum());

@@ -147,9 +147,13 @@ async fn distributions_name_their_layout_in_the_inventory() {
     assert_eq!(inventory.layouts, [[0.1, 1.0]]);
     assert_eq!(closed.report.generation, inventory.generation);
     let entries: Vec<_> = closed.report.histograms.iter().map(Result::unwrap).collect();
-    assert_eq!(entries.len(), 1);
-    assert_eq!((entries[0].layout, entries[0].sum), (1, 9_100_000));
-    assert_eq!(entries[0].cells, [(0, 3), (2, 1)]);
+    // Two scrapes of one window stay apart, each with its own sum.
+    assert_eq!(entries.len(), 2);
+    assert_eq!((entries[0].layout, entries[0].sum, &*entries[0].cells), (1, 100_000, &[(0, 2)][..]));
+    assert_eq!(
+        (entries[1].layout, entries[1].sum, &*entries[1].cells),
+        (1, 9_000_000, &[(0, 1), (2, 1)][..])
+    );
     // Nothing changed: no new inventory, and no distribution without samples.
     let quiet = close(&mut window, &no_gpus());
     assert_eq!(quiet.inventory, None);
@@ -159,6 +163,24 @@ async fn distributions_name_their_layout_in_the_inventory() {
     let changed = close(&mut window, &no_gpus());
     assert_eq!(changed.inventory.unwrap().layouts, [vec![0.1, 1.0], vec![0.5]]);
     assert_eq!(changed.report.histograms.iter().next().unwrap().unwrap().layout, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_scrapes_of_one_window_are_added_up_and_lose_nothing() {
+    let mut window = window(1);
+    let layouts: Vec<f64> = (1..60).map(f64::from).collect();
+    for scrape in 0..9 {
+        window.observe(reading(0, ttft(&[0.1, 1.0], vec![(scrape % 3, 1)], 1000)));
+    }
+    // Nor do many layouts, as long as there is room for one of each.
+    for edge in &layouts {
+        window.observe(reading(0, ttft(&[*edge], vec![(0, 1)], 1)));
+    }
+    let report = close(&mut window, &no_gpus()).report;
+    let entries: Vec<_> = report.histograms.iter().map(Result::unwrap).collect();
+    assert_eq!(entries.iter().filter(|entry| entry.layout == 1).count(), 4);
+    let samples: u64 = entries.iter().flat_map(|entry| &entry.cells).map(|(_, n)| n).sum();
+    assert_eq!((samples, window.views(Instant::now())[0].unplaced), (9 + layouts.len() as u64, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -286,6 +286,7 @@ fn scope(page: &mut MetricPage, prefix: &str, what: &str, rows: &[Scoped<'_>]) {
     for unit in [Unit::Seconds, Unit::Tokens] {
         bounds(page, prefix, what, unit, rows);
     }
+    saturated(page, prefix, what, rows);
 }
 
 /// What is told of the engine that has most of it.
@@ -358,6 +359,22 @@ fn bounds(page: &mut MetricPage, prefix: &str, what: &str, unit: Unit, rows: &[S
         let shown = row.windows.get(&WINDOW).into_iter().flat_map(|window| window.distributions.values());
         for distribution in shown.filter(|distribution| distribution.key.kind.unit() == unit) {
             sample_bounds(&mut family, row, distribution);
+        }
+    }
+}
+
+/// How much of the last minute lies above the highest bucket edge, where nothing bounds it.
+fn saturated(page: &mut MetricPage, prefix: &str, what: &str, rows: &[Scoped<'_>]) {
+    let help = format!(
+        "Samples of the last minute of the {what} above the highest bucket edge: how long they took is not known."
+    );
+    let name = format!("{prefix}_saturated_samples");
+    let mut family = page.family(&name, MetricType::Gauge, &help);
+    for row in rows {
+        let shown = row.windows.get(&WINDOW).into_iter().flat_map(|window| window.distributions.values());
+        for distribution in shown {
+            let key = distribution.key.to_string();
+            family.sample(&row.with(&[("distribution", &key)]), distribution.saturated);
         }
     }
 }

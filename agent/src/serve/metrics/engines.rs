@@ -185,6 +185,20 @@ pub(super) fn counters(page: &mut MetricPage, engines: &[EngineView]) {
     }
 }
 
+/// How many samples of each distribution lie above the highest edge of the engine's buckets.
+pub(super) fn saturated(page: &mut MetricPage, engines: &[EngineView]) {
+    let help = "Samples above the highest edge of the engine's buckets: how long they took is not known.";
+    let mut family = page.family("plimsoll_engine_saturated_samples_total", Counter, help);
+    for view in engines {
+        let [engine, model] = labels(view);
+        for (kind, total) in &view.cumulative {
+            let last = total.counts.layout().buckets() - 1;
+            let above = total.counts.nonzero().find(|(bucket, _)| *bucket == last).map_or(0, |(_, n)| n);
+            family.sample(&[engine, model, ("distribution", kind.as_str())], above);
+        }
+    }
+}
+
 /// Each engine's distributions under one name for all kinds of engines, in the engine's own buckets.
 pub(super) fn distributions(page: &mut MetricPage, engines: &[EngineView]) {
     for kind in DistributionKind::ALL {

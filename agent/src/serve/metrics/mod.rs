@@ -34,6 +34,7 @@ pub(super) fn page(pages: &Pages) -> String {
     engines::gauges(&mut page, &seen, now);
     engines::counters(&mut page, &seen);
     engines::distributions(&mut page, &seen);
+    engines::saturated(&mut page, &seen);
     exact::distributions(&mut page, &seen);
     exact::passes(&mut page, &seen);
     exact::sources(&mut page, &pages.0.feeds.exact.all());
