@@ -8,7 +8,7 @@ use std::{
 use plimsoll_common::ids::AgentEpoch;
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval_at},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,9 @@ pub type SharedWindow = Arc<Mutex<Window>>;
 const SHORTEST: Duration = Duration::from_millis(200);
 /// The longest interval that a planner may ask for.
 const LONGEST: Duration = Duration::from_secs(60);
+
+/// Between two reports that did not wait for their turn, since an engine's state changed.
+const EARLY: Duration = Duration::from_secs(1);
 
 /// What the reporter works with.
 #[derive(Debug)]
@@ -62,12 +65,24 @@ pub async fn run(mut reporter: Reporter, cancel: CancellationToken) -> anyhow::R
     let mut asked = reporter.uplink.as_ref().map(|uplink| uplink.asked_interval.subscribe());
     let mut every = reporter.interval;
     let mut ticks = ticks(every, reporter.epoch);
+    let mut early = Early::default();
     loop {
         tokio::select! {
             biased;
             () = cancel.cancelled() => break,
-            _ = ticks.tick() => reporter.report(&mut cost, false),
-            Some(reading) = reporter.readings.recv() => reporter.with_window(|window| window.observe(reading)),
+            _ = ticks.tick() => {
+                reporter.report(&mut cost, false);
+                early.reported(Instant::now());
+            }
+            () = sleep_until(early.due.unwrap_or_else(Instant::now)), if early.due.is_some() => {
+                reporter.report(&mut cost, false);
+                early.reported_early(Instant::now());
+            }
+            Some(reading) = reporter.readings.recv() => {
+                if reporter.with_window(|window| window.observe(reading)) {
+                    early.ask(Instant::now());
+                }
+            }
             Some(reading) = reporter.exact.recv() => reporter.with_window(|window| window.observe_exact(reading)),
             Some(()) = changed(&mut asked) => {
                 let wish = asked.as_ref().and_then(|asked| *asked.borrow());
@@ -88,6 +103,34 @@ pub async fn run(mut reporter: Reporter, cancel: CancellationToken) -> anyhow::R
     }
     reporter.report(&mut cost, true);
     Ok(())
+}
+
+/// When a window is closed before its time: an engine's state changed, and whoever decides by it should not wait for the
+/// turn of the next report. Flapping engines don't make reports more frequent than one a second beside the regular ones.
+#[derive(Debug, Default)]
+struct Early {
+    due: Option<Instant>,
+    last: Option<Instant>,
+    last_early: Option<Instant>,
+}
+
+impl Early {
+    fn ask(&mut self, now: Instant) {
+        let after = |last: Option<Instant>, pause| last.map_or(now, |last| last + pause).max(now);
+        // A window of no length would tell no rates.
+        let at = after(self.last, SHORTEST / 2).max(after(self.last_early, EARLY));
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    fn reported(&mut self, now: Instant) {
+        self.last = Some(now);
+        self.due = None;
+    }
+
+    fn reported_early(&mut self, now: Instant) {
+        self.reported(now);
+        self.last_early = Some(now);
+    }
 }
 
 /// Waits for the planner to ask for another interval; `None` (never) where there is no planner.
@@ -133,5 +176,31 @@ impl Reporter {
             Ok(()) => uplink.ready.notify_one(),
             Err(error) => tracing::error!(%error, "a window could not be kept for the planner and is lost"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_wait_for_nobody_and_crowd_out_nobody() {
+        let begun = Instant::now();
+        let at = |ms| begun + Duration::from_millis(ms);
+        let mut early = Early::default();
+        early.ask(at(0));
+        assert_eq!(early.due, Some(at(0)));
+        early.reported_early(at(0));
+        early.ask(at(10));
+        assert_eq!(early.due, Some(at(1000)), "flapping is told once a second");
+        early.reported(at(950));
+        assert_eq!(early.due, None, "the regular report has told it");
+        early.ask(at(5000));
+        assert_eq!(early.due, Some(at(5000)));
+        early.reported(at(5000));
+        early.ask(at(5001));
+        assert_eq!(early.due, Some(at(5100)), "a window has some length");
+        early.ask(at(5050));
+        assert_eq!(early.due, Some(at(5100)));
     }
 }
