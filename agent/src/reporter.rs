@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval_at},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -25,8 +25,11 @@ use crate::{
 /// The window that is being filled, shared with the pages. Locked for moments only, never across an await.
 pub type SharedWindow = Arc<Mutex<Window>>;
 
-/// The first window is at least this long.
-const FIRST_WINDOW: Duration = Duration::from_millis(100);
+/// A window is at least this long, save the last.
+const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
+
+/// Between two reports that did not wait for their turn, since an engine's state changed or it woke.
+const EARLY: Duration = Duration::from_secs(1);
 
 /// What the reporter works with.
 #[derive(Debug)]
@@ -61,16 +64,23 @@ pub async fn run(mut reporter: Reporter, cancel: CancellationToken) -> anyhow::R
     let mut tempo = Tempo::new(reporter.interval);
     let mut every = tempo.interval();
     let mut ticks = ticks(every, reporter.seed);
+    let mut early = Early::default();
     loop {
         tokio::select! {
             biased;
             () = cancel.cancelled() => break,
-            _ = ticks.tick() => reporter.report(&mut cost, false),
+            _ = ticks.tick() => {
+                reporter.report(&mut cost, false);
+                early.reported(Instant::now());
+            }
+            () = sleep_until(early.due.unwrap_or_else(Instant::now)), if early.due.is_some() => {
+                reporter.report(&mut cost, false);
+                early.reported_early(Instant::now());
+            }
             Some(reading) = reporter.readings.recv() => {
-                let work = reading.shows_work();
-                reporter.with_window(|window| window.observe(reading));
-                if work && tempo.work() {
-                    reporter.report(&mut cost, false);
+                let woken = reading.shows_work() && tempo.work();
+                if reporter.with_window(|window| window.observe(reading)) || woken {
+                    early.ask(Instant::now());
                 }
             }
             Some(reading) = reporter.exact.recv() => reporter.with_window(|window| window.observe_exact(reading)),
@@ -92,6 +102,34 @@ pub async fn run(mut reporter: Reporter, cancel: CancellationToken) -> anyhow::R
     Ok(())
 }
 
+/// When a window is closed before its time: an engine's state changed, and whoever decides by it should not wait for the
+/// turn of the next report. Flapping engines don't make reports more frequent than one a second beside the regular ones.
+#[derive(Debug, Default)]
+struct Early {
+    due: Option<Instant>,
+    last: Option<Instant>,
+    last_early: Option<Instant>,
+}
+
+impl Early {
+    fn ask(&mut self, now: Instant) {
+        let after = |last: Option<Instant>, pause| last.map_or(now, |last| last + pause).max(now);
+        // A window of no length would tell no rates.
+        let at = after(self.last, SHORTEST_WINDOW).max(after(self.last_early, EARLY));
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    fn reported(&mut self, now: Instant) {
+        self.last = Some(now);
+        self.due = None;
+    }
+
+    fn reported_early(&mut self, now: Instant) {
+        self.reported(now);
+        self.last_early = Some(now);
+    }
+}
+
 /// Waits for the planner to ask for another interval; `None` (never) where there is no planner.
 async fn changed(asked: &mut Option<watch::Receiver<Option<Duration>>>) -> Option<()> {
     match asked {
@@ -104,7 +142,7 @@ async fn changed(asked: &mut Option<watch::Receiver<Option<Duration>>>) -> Optio
 fn ticks(every: Duration, seed: u64) -> tokio::time::Interval {
     // A multiplicative hash spreads neighbouring numbers over the whole interval.
     let phase = every.mul_f64((seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / (1u64 << 24) as f64);
-    let mut ticks = interval_at(Instant::now() + phase.max(FIRST_WINDOW), every);
+    let mut ticks = interval_at(Instant::now() + phase.max(SHORTEST_WINDOW), every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     ticks
 }
@@ -127,5 +165,31 @@ impl Reporter {
         if let Some(uplink) = &self.uplink {
             uplink.push(closed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_wait_for_nobody_and_crowd_out_nobody() {
+        let begun = Instant::now();
+        let at = |ms| begun + Duration::from_millis(ms);
+        let mut early = Early::default();
+        early.ask(at(0));
+        assert_eq!(early.due, Some(at(0)));
+        early.reported_early(at(0));
+        early.ask(at(10));
+        assert_eq!(early.due, Some(at(1000)), "flapping is told once a second");
+        early.reported(at(950));
+        assert_eq!(early.due, None, "the regular report has told it");
+        early.ask(at(5000));
+        assert_eq!(early.due, Some(at(5000)));
+        early.reported(at(5000));
+        early.ask(at(5001));
+        assert_eq!(early.due, Some(at(5100)), "a window has some length");
+        early.ask(at(5050));
+        assert_eq!(early.due, Some(at(5100)));
     }
 }

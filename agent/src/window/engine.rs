@@ -106,7 +106,9 @@ impl EngineWindow {
         }
     }
 
-    pub(super) fn observe(&mut self, reading: EngineReading) {
+    /// Takes a reading, and says whether the engine's state is another than before.
+    pub(super) fn observe(&mut self, reading: EngineReading) -> bool {
+        let changed = reading.seen.state != self.seen.state;
         self.took = Some(reading.took);
         self.seen = reading.seen;
         self.slo = reading.slo;
@@ -140,6 +142,7 @@ impl EngineWindow {
                 self.gauges = EngineGauges::default();
             }
         }
+        changed
     }
 
     /// What a page does not repeat stays known: an engine's version is asked once a connection.

@@ -67,11 +67,9 @@ impl Window {
         }
     }
 
-    /// Takes what one scrape of one engine told.
-    pub fn observe(&mut self, reading: EngineReading) {
-        if let Some(engine) = self.engines.get_mut(reading.engine) {
-            engine.observe(reading);
-        }
+    /// Takes what one scrape of one engine told, and says whether its state is another than before.
+    pub fn observe(&mut self, reading: EngineReading) -> bool {
+        self.engines.get_mut(reading.engine).is_some_and(|engine| engine.observe(reading))
     }
 
     /// Takes what an exact source told of one engine.

@@ -8,7 +8,14 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use crate::{args::Args, load, plan::Plan, screen::Screen, stage::Stage, watch::Watch};
+use crate::{
+    args::{Args, Scenario},
+    faults, load,
+    plan::Plan,
+    screen::Screen,
+    stage::Stage,
+    watch::Watch,
+};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -39,8 +46,8 @@ pub async fn run(args: &Args, world: World, trace: Option<Vec<Request>>) -> anyh
     let mut watch = Watch::begin(&stage, &plan, requests);
     let shown = tokio::select! {
         biased;
-        () = signals.next() => Ok(()),
-        shown = show(&mut watch, &mut stage, &mut screen, args.duration) => shown,
+        () = signals.next() => Ok(ExitCode::SUCCESS),
+        shown = show(&mut watch, &mut stage, &mut screen, args) => shown,
     };
     drop(watch);
     screen.say(&[
@@ -51,7 +58,7 @@ pub async fn run(args: &Args, world: World, trace: Option<Vec<Request>>) -> anyh
             if let Some(folder) = &args.keep_logs {
                 screen.say(&[format!("everything is kept in {}", folder.display())])?;
             }
-            shown.and(ended).map(|()| ExitCode::SUCCESS)
+            shown.and_then(|code| ended.map(|()| code))
         }
         () = signals.next() => {
             stage.kill();
@@ -61,6 +68,28 @@ pub async fn run(args: &Args, world: World, trace: Option<Vec<Request>>) -> anyh
 }
 
 async fn show(
+    watch: &mut Watch,
+    stage: &mut Stage,
+    screen: &mut Screen,
+    args: &Args,
+) -> anyhow::Result<ExitCode> {
+    match args.scenario {
+        Scenario::Steady => steady(watch, stage, screen, args.duration).await.map(|()| ExitCode::SUCCESS),
+        Scenario::Faults => faulty(watch, stage, screen).await,
+    }
+}
+
+/// Lets engines fail, and says what was seen of it.
+async fn faulty(watch: &mut Watch, stage: &mut Stage, screen: &mut Screen) -> anyhow::Result<ExitCode> {
+    let findings = faults::play(watch, stage, screen).await?;
+    watch.finish();
+    let (mut lines, all) = faults::summary(&findings);
+    lines.insert(0, String::new());
+    screen.say(&lines)?;
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn steady(
     watch: &mut Watch,
     stage: &mut Stage,
     screen: &mut Screen,

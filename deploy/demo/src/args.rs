@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser, ValueEnum, error::ErrorKind};
 use jiff::SignedDuration;
 
 use crate::plan::MOST_NODES;
@@ -18,6 +18,10 @@ pub struct Args {
     /// qwen3-32b on two GPUs.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_NODES)))]
     pub nodes: u32,
+
+    /// What is played.
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = Scenario::Steady)]
+    pub scenario: Scenario,
 
     /// Requests per second, over all models, in the mean of a slow sine [default: 6 a node].
     #[arg(long, value_name = "R", value_parser = positive, conflicts_with = "workload")]
@@ -48,6 +52,17 @@ pub struct Args {
     pub plain: bool,
 }
 
+/// What the demo plays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// All goes well: the planner's latencies beside the exact ones.
+    #[default]
+    Steady,
+    /// Engines freeze, stop, sleep, lock up, restart with other buckets and die under the load. Each has to show for what
+    /// it is within 5 s; ends with a table, and with exit code 1 if one was missed.
+    Faults,
+}
+
 impl Args {
     /// Parses a command line. A `--` before the flags is skipped: `cargo demo -- --rate 5` and `cargo demo --rate 5` are
     /// the same.
@@ -59,7 +74,13 @@ impl Args {
         if line.get(1).is_some_and(|word| word == "--") {
             line.remove(1);
         }
-        Self::try_parse_from(line)
+        let args = Self::try_parse_from(line)?;
+        if args.scenario == Scenario::Faults && args.duration.is_some() {
+            let reason =
+                "--scenario faults ends by itself, once every fault was played; leave --duration out";
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, reason));
+        }
+        Ok(args)
     }
 
     /// Requests per second where no trace says more.
@@ -109,6 +130,12 @@ mod tests {
     #[test]
     fn cargos_separator_may_stand_there_twice() {
         assert_eq!(parse(&["--", "--rate", "5"]).unwrap(), parse(&["--rate", "5"]).unwrap());
+    }
+
+    #[test]
+    fn faults_end_by_themselves() {
+        assert_eq!(parse(&["--scenario", "faults"]).unwrap().scenario, Scenario::Faults);
+        assert!(parse(&["--scenario", "faults", "--duration", "5s"]).unwrap_err().contains("by itself"));
     }
 
     #[test]

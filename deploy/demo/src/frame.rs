@@ -17,6 +17,8 @@ pub struct Frame {
     pub models: Vec<ModelLine>,
     /// In the plan's order.
     pub nodes: Vec<NodeLine>,
+    /// What stands below.
+    pub notes: Vec<String>,
 }
 
 /// A model.

@@ -4,11 +4,12 @@
 //! sees, what really happened. [`plan`] says which processes there are and [`stage`] runs them; [`load`] asks the
 //! engines; [`sight`] is the planner's view, [`exact`] the engines' own record, [`mod@look`] finds the samples that both
 //! are about; [`frame`] is what is shown, [`table`] its text and [`screen`] where it goes. [`app`] holds it together,
-//! [`watch`] what it knows while it runs.
+//! [`watch`] what it knows while it runs, and [`faults`] is what it does to engines when it is asked to.
 
 pub mod app;
 pub mod args;
 pub mod exact;
+pub mod faults;
 pub mod frame;
 pub mod load;
 pub mod look;

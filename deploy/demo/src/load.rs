@@ -20,6 +20,8 @@ use crate::plan::ModelPlan;
 
 /// The most requests in flight to one model; what is beyond is not sent, and counted.
 const MOST_IN_FLIGHT: usize = 4096;
+/// How long a replica gets no requests after one failed there.
+const REST: Duration = Duration::from_secs(1);
 /// A slow sine, so that there is something to see.
 const SWING: Swing = Swing { share: 0.6, period: Duration::from_secs(120) };
 
@@ -82,15 +84,24 @@ struct State {
     tally: Tally,
     /// When each request in flight was sent, microseconds since 1970, and its number.
     in_flight: BTreeSet<(u64, u64)>,
-    /// Requests in flight at each replica.
-    at: Vec<usize>,
+    /// The replicas.
+    at: Vec<Replica>,
+}
+
+/// What is known of a replica.
+#[derive(Debug, Clone, Copy, Default)]
+struct Replica {
+    /// Requests in flight there.
+    in_flight: usize,
+    /// Until when it gets none, since one failed: who refuses at once would otherwise always have the fewest.
+    rests_until: Option<Instant>,
 }
 
 impl Load {
     /// Starts to ask the replicas of a model.
     #[must_use]
     pub fn start(http: Http, model: &'static str, replicas: Vec<SocketAddr>, requests: Requests) -> Self {
-        let at = vec![0; replicas.len()];
+        let at = vec![Replica::default(); replicas.len()];
         let state = Arc::new(Mutex::new(State { tally: Tally::default(), in_flight: BTreeSet::new(), at }));
         let enough = Arc::new(Notify::new());
         let sender = Sender { http, model, replicas, state: Arc::clone(&state), enough: Arc::clone(&enough) };
@@ -173,8 +184,9 @@ impl Sender {
             let answer = openai::complete(&http, address, model, prompt).await;
             let mut state = lock(&state);
             state.in_flight.remove(&(sent, id));
-            state.at[replica] -= 1;
+            state.at[replica].in_flight -= 1;
             if let Err(error) = answer {
+                state.at[replica].rests_until = Some(Instant::now() + REST);
                 state.tally.failed += 1;
                 state.tally.last_failure = Some(format!("{error:#}"));
             }
@@ -191,9 +203,11 @@ fn depart(state: &Mutex<State>, id: u64) -> Option<(usize, u64)> {
         state.tally.held_back += 1;
         return None;
     }
-    let (replica, _) =
-        state.at.iter().enumerate().min_by_key(|(replica, requests)| (**requests, *replica))?;
-    state.at[replica] += 1;
+    let begins = Instant::now();
+    let (replica, _) = state.at.iter().enumerate().min_by_key(|(at, replica)| {
+        (replica.rests_until.is_some_and(|until| begins < until), replica.in_flight, *at)
+    })?;
+    state.at[replica].in_flight += 1;
     state.in_flight.insert((sent, id));
     state.tally.sent += 1;
     Some((replica, sent))
@@ -217,8 +231,11 @@ mod tests {
     }
 
     #[test]
-    fn requests_go_to_the_replica_with_the_fewest() {
-        let state = State { tally: Tally::default(), in_flight: BTreeSet::new(), at: vec![2, 0, 1] };
+    fn requests_go_to_the_replica_with_the_fewest_that_did_not_just_fail() {
+        let replica = |in_flight| Replica { in_flight, rests_until: None };
+        let failed = Replica { in_flight: 0, rests_until: Some(Instant::now() + Duration::from_secs(60)) };
+        let at = vec![replica(2), replica(0), replica(1), failed];
+        let state = State { tally: Tally::default(), in_flight: BTreeSet::new(), at };
         let state = Mutex::new(state);
         let to: Vec<_> = (0..4).filter_map(|id| depart(&state, id)).map(|(replica, _)| replica).collect();
         assert_eq!(to, [1, 1, 2, 0]);

@@ -50,6 +50,89 @@ pub struct Engine {
     pub windows: BTreeMap<String, Window>,
 }
 
+/// How an engine is seen, by its agent or by the planner.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineStates {
+    /// Its state.
+    pub state: String,
+    /// What that was told from.
+    pub evidence: String,
+    /// How often its counters began again.
+    pub restarts: u64,
+    /// How often its buckets changed; 0 at the planner, which does not tell.
+    pub layout_changes: u64,
+}
+
+/// `/v1/engines` of an agent.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AgentEngines {
+    engines: Vec<AgentEngine>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct AgentEngine {
+    id: String,
+    state: String,
+    evidence: Evidence,
+    bucket_layout_changes: u64,
+    since_agent_start: BTreeMap<String, Option<u64>>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Evidence {
+    code: String,
+}
+
+impl AgentEngines {
+    /// One of the engines.
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<EngineStates> {
+        let engine = self.engines.iter().find(|engine| engine.id == id)?;
+        Some(EngineStates {
+            state: engine.state.clone(),
+            evidence: engine.evidence.code.clone(),
+            restarts: engine.since_agent_start.get("counter_resets").copied().flatten().unwrap_or(0),
+            layout_changes: engine.bucket_layout_changes,
+        })
+    }
+}
+
+/// `/api/v1/engines` of the planner, without windows.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PlannerEngines {
+    /// One each.
+    pub engines: Vec<PlannerEngine>,
+}
+
+/// An engine as the planner shows it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PlannerEngine {
+    /// Its name.
+    pub id: String,
+    /// Its state; `None` where the planner does not know the agent's word.
+    pub state: Option<String>,
+    /// What that was told from.
+    pub state_evidence: Option<String>,
+    /// For how long it holds.
+    pub state_seconds: Option<f64>,
+    /// Since first seen.
+    pub totals: Totals,
+}
+
+impl PlannerEngines {
+    /// One of the engines.
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<EngineStates> {
+        let engine = self.engines.iter().find(|engine| engine.id == id)?;
+        Some(EngineStates {
+            state: engine.state.clone().unwrap_or_default(),
+            evidence: engine.state_evidence.clone().unwrap_or_default(),
+            restarts: engine.totals.counters.get("counter_resets").copied().flatten().unwrap_or(0),
+            layout_changes: 0,
+        })
+    }
+}
+
 /// Sums since first seen.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct Totals {

@@ -15,7 +15,10 @@ use plimsoll_tests::{
     world::World,
 };
 
-use crate::plan::{NodePlan, Plan, ReplicaPlan};
+use crate::{
+    plan::{NodePlan, Plan, ReplicaPlan},
+    sight::{AgentEngines, EngineStates, PlannerEngines},
+};
 
 /// All that runs. Dropped, it ends in the order of its fields.
 #[derive(Debug)]
@@ -126,6 +129,49 @@ impl Stage {
     pub fn kill(&mut self) {
         // What can't be killed is already gone.
         self.processes().for_each(|process| drop(process.kill()));
+    }
+
+    /// Kills an engine's process, which is no longer part of the stage then.
+    ///
+    /// # Errors
+    /// When there is no such engine, or it can't be killed.
+    pub fn kill_engine(&mut self, name: &str) -> anyhow::Result<()> {
+        let at = self.engines.iter().position(|engine| engine.process.name() == name);
+        let mut engine = self.engines.remove(at.with_context(|| format!("there is no engine {name}"))?);
+        engine.process.kill().map(drop)
+    }
+
+    /// How the agent of an engine's node sees it.
+    ///
+    /// # Errors
+    /// When no agent knows it, or one does not answer.
+    pub async fn at_agent(&self, engine: &str) -> anyhow::Result<EngineStates> {
+        for (name, agent) in &self.agents {
+            let page = self.http.get(agent.address, "/v1/engines").await?;
+            let page: AgentEngines = page.parse().with_context(|| format!("/v1/engines of {name}"))?;
+            if let Some(found) = page.find(engine) {
+                return Ok(found);
+            }
+        }
+        anyhow::bail!("no agent knows an engine {engine}")
+    }
+
+    /// How the planner sees an engine.
+    ///
+    /// # Errors
+    /// When it does not know it, or does not answer.
+    pub async fn at_planner(&self, engine: &str) -> anyhow::Result<EngineStates> {
+        let found = self.states().await?.find(engine);
+        found.with_context(|| format!("the planner knows no engine {engine}"))
+    }
+
+    /// How the planner sees the engines.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn states(&self) -> anyhow::Result<PlannerEngines> {
+        let page = self.http.get(self.planner.address, "/api/v1/engines").await?;
+        page.parse().context("/api/v1/engines of the planner")
     }
 
     /// Where the logs are.

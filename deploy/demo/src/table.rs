@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::{
     frame::{Frame, ModelLine, NodeLine},
     look::{Compared, Pair},
+    sight::PlannerEngines,
 };
 
 const GIB: f64 = (1u64 << 30) as f64;
@@ -21,13 +22,38 @@ pub fn table(frame: &Frame) -> Vec<String> {
     ));
     lines.extend(frame.models.iter().map(model_line));
     lines.push(String::new());
-    lines.extend(latency_lines(&frame.models));
-    lines.push(String::new());
+    if frame.notes.is_empty() {
+        lines.extend(latency_lines(&frame.models));
+        lines.push(String::new());
+    }
     lines.push(format!(
         "{:<10}{:<14}{:>7}{:>16}{:>10}{:>12}{:>11}{:>9}",
         "NODE", "GPUS (IN USE)", "UTIL", "MEMORY", "POWER", "REPORTS", "AGENT CPU", "RSS"
     ));
     lines.extend(frame.nodes.iter().map(node_line));
+    if !frame.notes.is_empty() {
+        lines.push(String::new());
+        lines.extend(frame.notes.iter().cloned());
+    }
+    lines
+}
+
+/// How the planner sees the engines.
+#[must_use]
+pub fn engine_states(engines: &PlannerEngines) -> Vec<String> {
+    let mut lines =
+        vec![format!("{:<12}{:<18}{:<18}{:>6}{:>10}", "ENGINE", "STATE", "TOLD FROM", "FOR", "RESTARTS")];
+    lines.extend(engines.engines.iter().map(|engine| {
+        let held = engine.state_seconds.map_or_else(|| DASH.to_owned(), |seconds| format!("{seconds:.0} s"));
+        let restarts = engine.totals.counters.get("counter_resets").copied().flatten();
+        format!(
+            "{:<12}{:<18}{:<18}{held:>6}{:>10}",
+            engine.id,
+            engine.state.as_deref().unwrap_or(DASH),
+            engine.state_evidence.as_deref().unwrap_or(DASH),
+            count(restarts),
+        )
+    }));
     lines
 }
 
@@ -69,6 +95,7 @@ pub fn plain(frame: &Frame) -> Vec<String> {
         busy.join("; "),
         per_second(bytes)
     ));
+    lines.extend(frame.notes.iter().filter(|line| !line.is_empty()).cloned());
     lines
 }
 
@@ -202,7 +229,8 @@ fn utilization(line: &NodeLine) -> String {
     format!("{:.0} %", values.iter().sum::<f64>() / values.len() as f64)
 }
 
-fn clock(seconds: f64) -> String {
+/// Minutes and seconds.
+pub(crate) fn clock(seconds: f64) -> String {
     let seconds = seconds as u64;
     format!("{}:{:02}", seconds / 60, seconds % 60)
 }
@@ -309,6 +337,7 @@ mod tests {
                 agent_resident_bytes: None,
                 link: "waiting".to_owned(),
             }],
+            notes: Vec::new(),
         }
     }
 
@@ -340,6 +369,18 @@ mod tests {
         let node = lines.iter().position(|line| line.starts_with("NODE")).unwrap();
         assert_eq!(end(&lines[node], "REPORTS"), end(&lines[node + 1], "kB/s"));
         assert_eq!(end(&lines[node], "MEMORY"), end(&lines[node + 1], "GiB"));
+    }
+
+    #[test]
+    fn engines_states_take_the_place_of_latencies() {
+        let page = r#"{"engines":[{"id":"llama-a0","state":"frozen","state_evidence":"nothing_moves",
+            "state_seconds":4.4,"totals":{"counters":{"counter_resets":1},"distributions":{}}},
+            {"id":"b","state":null,"state_evidence":null,"state_seconds":null,"totals":{"counters":{},"distributions":{}}}]}"#;
+        let states = engine_states(&serde_json::from_str(page).unwrap());
+        assert_eq!(states[1], "llama-a0    frozen            nothing_moves        4 s         1");
+        assert_eq!(states[2], "b           –                 –                      –         –");
+        let text = table(&Frame { notes: states, ..frame() }).join("\n");
+        assert!(text.contains("frozen") && !text.contains("LATENCY"), "{text}");
     }
 
     #[test]

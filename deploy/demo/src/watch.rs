@@ -81,7 +81,29 @@ impl Watch {
         let models = self.lines(seen, LIVE)?;
         let nodes = self.nodes(stage).await?;
         let elapsed_seconds = self.begun.elapsed().as_secs_f64();
-        Ok(Frame { elapsed_seconds, load: self.tally(), models, nodes })
+        Ok(Frame { elapsed_seconds, load: self.tally(), models, nodes, notes: Vec::new() })
+    }
+
+    /// One look without latencies, and with how the engines are: where engines die and restart, the samples of planner and
+    /// records are not of the same requests.
+    pub(crate) async fn glance(&mut self, stage: &Stage) -> anyhow::Result<Frame> {
+        let page = stage.http.get(stage.planner.address, "/api/v1/models").await?;
+        let mut seen: Models = page.parse().context("/api/v1/models of the planner")?;
+        let mut models = Vec::new();
+        for name in self.models.iter().map(|model| model.name) {
+            if let Some(at) = seen.models.iter().position(|seen| seen.model == name) {
+                models.push(ModelLine { now: seen.models.swap_remove(at), latencies: None });
+            }
+        }
+        let nodes = self.nodes(stage).await?;
+        let notes = table::engine_states(&stage.states().await?);
+        let elapsed_seconds = self.begun.elapsed().as_secs_f64();
+        Ok(Frame { elapsed_seconds, load: self.tally(), models, nodes, notes })
+    }
+
+    /// Minutes and seconds since the load began.
+    pub(crate) fn clock(&self) -> String {
+        table::clock(self.begun.elapsed().as_secs_f64())
     }
 
     /// Looks at the models and their engines until both pages are of the same instant, or for long enough.

@@ -56,6 +56,22 @@ async fn it_ends_by_itself_with_counts_that_are_the_engines_own_and_bounds_that_
 }
 
 #[tokio::test]
+async fn faults_are_shown_for_what_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut demo = start(folder.path(), &["--scenario", "faults", "--plain"]);
+    let status = demo.wait(PATIENCE).await.unwrap();
+    let log = log(&demo);
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert_eq!(
+        log.lines().filter(|line| line.starts_with("all 8 shown for what they are")).count(),
+        1,
+        "{log}"
+    );
+    assert!(!log.contains("MISSED"), "{log}");
+    left_nothing(folder.path(), &log);
+}
+
+#[tokio::test]
 async fn an_interrupt_ends_it_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut demo = start(folder.path(), &["--nodes", "1"]);

@@ -3,6 +3,7 @@
 mod cluster;
 mod counts;
 mod ends;
+mod engine_states;
 mod exact;
 mod expected;
 mod faults;
