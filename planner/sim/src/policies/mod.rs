@@ -1,5 +1,7 @@
 //! Policies that come with the world, and how they are written down.
 
+mod capacity;
+pub mod demand;
 pub mod dynamo;
 mod fixed;
 pub mod hpa;
@@ -8,12 +10,14 @@ pub mod kpa;
 mod schedule;
 mod settings;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
+mod traffic;
 mod window;
 pub mod wva;
 
 use plimsoll_core::score::Slo;
 
+pub use demand::Demand;
 pub use dynamo::Dynamo;
 pub use fixed::Fixed;
 pub use hpa::Hpa;
@@ -31,6 +35,10 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("hpa:queue=5", "Kubernetes' HPA on waiting requests, or on kv=0.7; sync=15, down=300 s"),
     ("keda:in_flight=30", "KEDA-like, on requests in flight; poll=30, cool_down=300 s"),
     ("kpa:in_flight=70", "Knative's autoscaler; stable=60, panic=6 s, threshold=200 %"),
+    (
+        "demand:utilisation=0.7",
+        "by the request rate and the profile; window=60, hold=300, period=none or seconds",
+    ),
     ("dynamo:target=throughput", "NVIDIA Dynamo's planner 1.6.1: target throughput, latency, load or sla"),
     (
         "dynamo:target=sla,loops=hybrid",
@@ -96,6 +104,7 @@ pub fn from_text(text: &str, briefing: &Briefing, slo: &Slo) -> Result<Box<dyn S
         "hpa" => Box::new(Hpa::read(&read(Hpa::SETTINGS)?)?),
         "keda" => Box::new(Keda::read(&read(Keda::SETTINGS)?)?),
         "kpa" => Box::new(Kpa::read(&read(Kpa::SETTINGS)?)?),
+        "demand" => Box::new(Demand::read(&read(Demand::SETTINGS)?, briefing, slo)?),
         "dynamo" => Box::new(Dynamo::read(&read(Dynamo::SETTINGS)?, briefing, slo)?),
         "wva" => Box::new(Wva::read(&read(Wva::SETTINGS)?)?),
         _ => Box::new(fixed(text, briefing)?),

@@ -92,7 +92,7 @@ impl Seen {
 }
 
 /// Five minutes of a heavy load, then fifteen of next to none, on an engine that starts with one replica.
-pub(super) fn burst_world() -> (WorldConfig, Workload) {
+pub(crate) fn burst_world() -> (WorldConfig, Workload) {
     let profile = Profile::built_in("qwen3-32b-h200-tp2").unwrap();
     let mut pool = PoolConfig::new("pool", &profile);
     pool.max = 8;

@@ -5,8 +5,8 @@ use plimsoll_core::score::Slo;
 use plimsoll_engine::EngineConfig;
 
 use super::{
+    super::capacity::{Lengths, decode_s, prefill_s},
     Target,
-    model::{Lengths, decode_s, prefill_s},
 };
 use crate::policy::{PoolObservation, ReplicaObservation};
 

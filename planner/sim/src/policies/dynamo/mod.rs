@@ -15,16 +15,19 @@
 //! budget that is too small for a proposal lets the pools have it in order.
 
 mod load;
-mod model;
-mod traffic;
 
 use std::collections::BTreeMap;
 
-use plimsoll_common::{engine::Role, units::Micros};
+use plimsoll_common::units::Micros;
 use plimsoll_core::score::Slo;
 
-use self::{load::Move, model::Lengths, traffic::Traffic};
-use super::{PolicyError, settings::Settings};
+use self::load::Move;
+use super::{
+    PolicyError,
+    capacity::{self, Lengths},
+    settings::Settings,
+    traffic::Traffic,
+};
 use crate::policy::{Briefing, Decision, Observation, PoolFacts, PoolId, ScalingPolicy};
 
 /// The most that the predictive loop changes a pool by at once.
@@ -134,11 +137,7 @@ impl Dynamo {
         for facts in &self.briefing.pools {
             let Some(traffic) = self.traffic.get(&facts.model) else { continue };
             let (Some(rate), Some(lengths)) = (traffic.rate(), traffic.lengths()) else { continue };
-            let rps = match facts.role {
-                Role::Prefill => model::prefill_rps(&facts.prior, &lengths, &self.slo),
-                Role::Decode => model::decode_rps(&facts.prior, &lengths, &self.slo),
-                _ => model::aggregated_rps(&facts.prior, &lengths, &self.slo),
-            };
+            let rps = capacity::rps(facts.role, &facts.prior, &lengths, &self.slo);
             let now = pools.get(&facts.id).map_or(1, |now| now.target);
             let replicas = if rps > 0.0 { (rate / rps).ceil() as u32 } else { now };
             let capped = replicas.clamp(now.saturating_sub(MOST_CHANGE), now.saturating_add(MOST_CHANGE));

@@ -1,3 +1,5 @@
+use plimsoll_common::engine::Role;
+
 use super::*;
 use crate::{
     policies::testing::{Seen, at, burst_world, run_burst, targets},
@@ -22,7 +24,7 @@ fn busy(replicas: u32, arrived: u64) -> Seen {
 fn the_predictive_loop_divides_the_rate_by_what_an_engine_takes() {
     let mut policy = dynamo(Target::Sla, Loops::Throughput);
     let lengths = Lengths { isl: 1_500.0, osl: 200.0, hit: 0.0 };
-    let rps = model::aggregated_rps(&policy.briefing.pools[0].prior, &lengths, &policy.slo);
+    let rps = capacity::rps(Role::Aggregated, &policy.briefing.pools[0].prior, &lengths, &policy.slo);
     for tick in 1..=35 {
         assert!(targets(&policy.decide(at(tick * 5), &busy(1, 100).observation(5))).is_empty());
     }

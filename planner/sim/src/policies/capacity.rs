@@ -1,6 +1,6 @@
-//! What Dynamo's planner computes with: iteration times by the prior, without any waiting.
+//! What an engine can take by the prior, without any waiting: the capacity model of Dynamo's planner.
 
-use plimsoll_common::units::Micros;
+use plimsoll_common::{engine::Role, units::Micros};
 use plimsoll_core::score::Slo;
 use plimsoll_engine::{EngineConfig, StepShape};
 
@@ -61,8 +61,17 @@ fn limit(limit: Option<Micros>) -> f64 {
     limit.map_or(f64::INFINITY, Micros::as_secs_f64)
 }
 
+/// Requests a second that one engine of a role takes within the limits.
+pub(super) fn rps(role: Role, engine: &EngineConfig, lengths: &Lengths, slo: &Slo) -> f64 {
+    match role {
+        Role::Prefill => prefill_rps(engine, lengths, slo),
+        Role::Decode => decode_rps(engine, lengths, slo),
+        _ => aggregated_rps(engine, lengths, slo),
+    }
+}
+
 /// Requests a second that one prefill engine takes: the best batch that starts together and is done within the limit.
-pub(super) fn prefill_rps(engine: &EngineConfig, lengths: &Lengths, slo: &Slo) -> f64 {
+fn prefill_rps(engine: &EngineConfig, lengths: &Lengths, slo: &Slo) -> f64 {
     best((1..=MOST_BATCHES).map(|batch| {
         let batch = f64::from(batch);
         let ttft = prefill_s(engine, batch * lengths.to_compute(), lengths, (0.0, 0.0)).max(1e-9);
@@ -71,7 +80,7 @@ pub(super) fn prefill_rps(engine: &EngineConfig, lengths: &Lengths, slo: &Slo) -
 }
 
 /// Requests a second that one decode engine takes.
-pub(super) fn decode_rps(engine: &EngineConfig, lengths: &Lengths, slo: &Slo) -> f64 {
+fn decode_rps(engine: &EngineConfig, lengths: &Lengths, slo: &Slo) -> f64 {
     best(batches(engine, lengths).map(|batch| {
         let itl = decode_s(engine, batch, batch * lengths.context());
         (itl <= limit(slo.itl), batch / (lengths.osl.max(1.0) * itl))
@@ -79,7 +88,7 @@ pub(super) fn decode_rps(engine: &EngineConfig, lengths: &Lengths, slo: &Slo) ->
 }
 
 /// Requests a second that one aggregated engine takes.
-pub(super) fn aggregated_rps(engine: &EngineConfig, lengths: &Lengths, slo: &Slo) -> f64 {
+fn aggregated_rps(engine: &EngineConfig, lengths: &Lengths, slo: &Slo) -> f64 {
     best(batches(engine, lengths).filter_map(|batch| {
         let prefill = (batch * lengths.to_compute() / lengths.osl.max(1.0)).ceil();
         if prefill > f64::from(engine.max_num_batched_tokens) - batch {

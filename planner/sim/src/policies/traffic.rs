@@ -2,7 +2,7 @@
 
 use plimsoll_common::{engine::Role, units::Micros};
 
-use super::model::Lengths;
+use super::capacity::Lengths;
 use crate::policy::PoolObservation;
 
 /// One model's requests: of the interval under way, and means of the one before.
