@@ -22,6 +22,7 @@
 //! # }
 //! ```
 
+pub mod bounds;
 mod experiment;
 mod outcome;
 pub mod policies;

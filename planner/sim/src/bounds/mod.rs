@@ -1,0 +1,8 @@
+//! What can be asked of a planner: a reference that knows the future, and the best of many that do not.
+
+mod causal;
+mod levels;
+mod oracle;
+
+pub use causal::{CausalBound, CausalError, Tried, grid};
+pub use oracle::{Oracle, SLOT};
