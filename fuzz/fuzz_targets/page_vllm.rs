@@ -1,0 +1,4 @@
+//! vLLM's dialect and the tracker.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| plimsoll_fuzz::pages(Some("vllm"), data));
