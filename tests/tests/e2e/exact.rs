@@ -117,8 +117,7 @@ async fn request_logs_are_counted_exactly_and_prompts_stay_where_they_are() {
         ),
     ];
     let mut setting = setting(world, http, endpoints).await;
-    // TensorRT-LLM's page is empty until a request ended.
-    setting.agent.engines_ready(1).await.expect("the page of SGLang");
+    setting.agent.engines_ready(2).await.expect("the pages of both");
     let (sglang, trtllm) = (Arc::new(sglang), Arc::new(trtllm));
     let both = vec![Arc::clone(&sglang), Arc::clone(&trtllm)];
     play(both, requests(60.0, REQUESTS, 7), 0).await.expect("answers");
