@@ -2,9 +2,15 @@
 
 mod support;
 
-use plimsoll_common::{engine::DistributionKind, units::Micros};
+use std::sync::Arc;
+
+use plimsoll_common::{
+    engine::{DistributionKind, Unit},
+    histogram::BucketLayout,
+    units::Micros,
+};
 use plimsoll_core::fleet::{
-    Counter, DistributionKey, Fleet, Limits, NodeInventory, Observation, Source, Window,
+    Counter, DistributionKey, Fleet, Limits, NodeInventory, Observation, Part, Samples, Source, Window,
 };
 use proptest::prelude::*;
 use support::{arrive, inventory, observation, ttft};
@@ -15,13 +21,16 @@ const TTFT: DistributionKey = DistributionKey { kind: DistributionKind::Ttft, so
 /// One window of one of three nodes with two engines each: node, seconds ago, arrivals, TTFT samples of each engine.
 type Gain = (usize, u64, u64, Vec<u64>, Vec<u64>);
 
+fn samples(n: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u64>> {
+    prop::collection::vec(1u64..3_000_000_000, n)
+}
+
 fn gains() -> impl Strategy<Value = Vec<Gain>> {
-    let samples = || prop::collection::vec(1u64..3_000_000_000, 0..6);
-    prop::collection::vec((0usize..3, 0u64..400, 0u64..1000, samples(), samples()), 0..40)
+    prop::collection::vec((0usize..3, 0u64..400, 0u64..1000, samples(0..6), samples(0..6)), 0..40)
 }
 
 fn observations(gains: &[Gain]) -> Vec<Observation> {
-    let inventories: Vec<std::sync::Arc<NodeInventory>> = vec![
+    let inventories: Vec<Arc<NodeInventory>> = vec![
         inventory(&[("llama", None), ("qwen", Some("batch"))]),
         inventory(&[("llama", Some("chat")), ("llama", None)]),
         inventory(&[("qwen", None), ("qwen", None)]),
@@ -129,6 +138,54 @@ proptest! {
         }
     }
 
+    /// Invariant: engines of one pool may count in different buckets; in every window the pool's bounds hold the truth over
+    /// all of them, its count and sum are theirs, and what lies above an engine's own highest edge is saturated.
+    #[test]
+    fn layouts_of_one_pool_may_differ(
+        windows in prop::collection::vec((0u64..8, samples(0..6), samples(0..6)), 1..12),
+    ) {
+        const COARSE: &[f64] = &[0.5, 2.0];
+        let mut mixed = (*inventory(&[("llama", None), ("llama", None)])).clone();
+        mixed.layouts.push(BucketLayout::new(COARSE, Unit::Seconds).unwrap());
+        let mixed = Arc::new(mixed);
+        let mut fleet = Fleet::new(Limits::default());
+        let mut truth = Vec::new();
+        let mut above = 0;
+        for (seq, (age, fine, coarse)) in windows.iter().enumerate() {
+            let mut one = observation(0, &mixed, seq as u64 + 1, Micros(age * 1_000_000));
+            // Several scrapes of one window come apart.
+            one.parts.extend(fine.chunks(2).map(|fine| ttft(0, fine)));
+            let counts = coarse.iter().map(|sample| (COARSE.partition_point(|edge| *edge < *sample as f64 / 1e6), 1));
+            for (bucket, n) in counts {
+                let samples = Samples::Buckets { layout: mixed.layouts.len() - 1, counts: vec![(bucket, n)] };
+                one.parts.push(Part { samples, ..ttft(1, &[]) });
+            }
+            if let Some(last) = one.parts.iter_mut().rfind(|part| part.engine == 1) {
+                last.sum = coarse.iter().sum();
+            }
+            truth.extend(fine.iter().chain(coarse));
+            above += fine.iter().filter(|sample| **sample > 2_560_000_000).count() as u64;
+            above += coarse.iter().filter(|sample| **sample > 2_000_000).count() as u64;
+            fleet.observe(NOW, one);
+        }
+        truth.sort_unstable();
+        let shown = fleet.snapshot(NOW);
+        for window in Window::ALL {
+            let Some(ttft) = shown.pools[0].windows[window].distributions.get(&TTFT) else {
+                prop_assert!(truth.is_empty());
+                continue;
+            };
+            prop_assert_eq!((ttft.count, ttft.sum, ttft.saturated), (truth.len() as u64, truth.iter().sum(), above));
+            for (quantile, (_, q)) in ttft.quantiles.iter().zip(plimsoll_core::fleet::QUANTILES) {
+                let Some(quantile) = quantile else { continue };
+                let rank = ((q * truth.len() as f64).ceil() as usize).clamp(1, truth.len());
+                let exact = Micros(truth[rank - 1]);
+                prop_assert!(quantile.low <= exact && quantile.high.is_none_or(|high| exact <= high));
+                prop_assert!(quantile.low <= quantile.estimate && quantile.high.is_none_or(|high| quantile.estimate <= high));
+            }
+        }
+    }
+
     /// Invariant: whatever the clock does, and however absurd ages and lengths are, nothing panics.
     #[test]
     fn a_jumping_clock_never_panics(
@@ -173,7 +230,7 @@ fn a_busy_engine_costs_a_few_kilobytes() {
             arrive(&mut one, engine, 10);
             for kind in &kinds {
                 let samples: Vec<u64> = (0..10).map(|_| 1 + next(20_000) * next(100)).collect();
-                one.parts.push(plimsoll_core::fleet::Part { kind: **kind, ..ttft(engine, &samples) });
+                one.parts.push(Part { kind: **kind, ..ttft(engine, &samples) });
             }
         }
         fleet.observe(Micros(NOW.0 + second * 1_000_000), one);
