@@ -100,8 +100,9 @@ pub(super) struct Governor {
     gpus: BTreeSet<GpuUuid>,
     /// What each question takes, at [`Ask::place`].
     costs: Vec<Estimate>,
-    /// The driver calls of the last [`WINDOW`], in the order of their ends.
+    /// The driver calls of the last [`WINDOW`], in the order of their ends, and their sum.
     spent: VecDeque<Spent>,
+    in_window: Duration,
     stretch: Stretch,
     /// What is due in this tick, the most urgent last.
     queue: Vec<Due>,
@@ -165,6 +166,7 @@ impl Governor {
             gpus: BTreeSet::new(),
             costs: vec![Estimate::default(); Ask::COUNT],
             spent: VecDeque::new(),
+            in_window: Duration::ZERO,
             stretch: Stretch::default(),
             queue: Vec::new(),
             tick: None,
@@ -183,12 +185,12 @@ impl Governor {
             }
             self.gpus.clone_from(gpus);
         }
-        while self.spent.front().is_some_and(|spent| spent.ended + WINDOW <= now) {
-            self.spent.pop_front();
+        while let Some(old) = self.spent.pop_front_if(|spent| spent.ended + WINDOW <= now) {
+            self.in_window = self.in_window.saturating_sub(old.took);
         }
         self.tick = Some(now);
         self.plan_stretch();
-        let due = self.tasks.iter().filter(|(job, task)| self.is_due(job.ask, task, now));
+        let due = self.tasks.iter().filter(|(job, task)| self.is_due(job, task, now));
         let mut queue: Vec<Due> = due.map(|(job, task)| self.due(job, task, now)).collect();
         queue.sort_unstable_by(|a, b| b.cmp(a));
         self.queue = queue;
@@ -223,7 +225,6 @@ impl Governor {
         self.costs[job.ask.place()].add(took);
         self.note(now, took, true);
         let (cadence, first) = (self.cadence(job.ask), self.tick.unwrap_or(now));
-        let seed = super::GpuOptions::seed_of(job.gpu.as_str()) ^ job.ask.place() as u64;
         let Some(task) = self.tasks.get_mut(job) else { return };
         // Rounded to the grid of ticks.
         let half = self.interval / 2;
@@ -234,7 +235,7 @@ impl Governor {
                 now
             }
             // The second time comes early, by a share that differs between questions, so that they do not stay together.
-            (_, false) if cadence > self.interval => first + cadence - share(cadence, seed),
+            (_, false) if cadence > self.interval => first + cadence - share(cadence, seed_of(job)),
             _ => first + cadence - half,
         };
         (task.asked, task.since) = (true, first);
@@ -264,6 +265,7 @@ impl Governor {
         self.tasks.clear();
         self.gpus.clear();
         self.spent.clear();
+        self.in_window = Duration::ZERO;
         self.queue.clear();
     }
 
@@ -281,10 +283,17 @@ impl Governor {
         }
     }
 
-    /// A cadence that has become shorter since the question was asked counts as it is now.
-    fn is_due(&self, ask: Ask, task: &Task, now: Instant) -> bool {
-        let by_cadence = || task.asked && task.since + self.cadence(ask) <= now + self.interval / 2;
-        !task.never && (task.due <= now || by_cadence())
+    /// A cadence that has become shorter since the question was asked counts as it is now. One that other GPUs have shown to
+    /// be heavy waits for its turn within the cadence, so that not all are asked in a row.
+    fn is_due(&self, job: &Job, task: &Task, now: Instant) -> bool {
+        if task.never {
+            return false;
+        }
+        let heavy = matches!(job.ask, Ask::Metric(_)) && self.price(job.ask) >= Price::Heavy;
+        if !task.asked && heavy && task.due == task.since {
+            return task.since + share(self.cadence(job.ask), seed_of(job)) <= now;
+        }
+        task.due <= now || task.asked && task.since + self.cadence(job.ask) <= now + self.interval / 2
     }
 
     fn due(&self, job: &Job, task: &Task, now: Instant) -> Due {
@@ -309,7 +318,8 @@ impl Governor {
     /// Whether a question is asked now: it fits into what is left of the budget, or the budget does not hold it back.
     fn admits(&mut self, due: &Due, now: Instant) -> bool {
         let cost = self.predict(due.job.ask);
-        let (second, window) = (self.spent_since(now, SECOND), self.spent_since(now, WINDOW));
+        // What left the window since the tick began still counts: it was spent.
+        let (second, window) = (self.spent_since(now, SECOND), self.in_window);
         let idle = || !self.since(now, SECOND).any(|spent| spent.asked);
         let in_window = window + cost <= WINDOW_BUDGET;
         let fits = match due.urgency {
@@ -342,6 +352,7 @@ impl Governor {
     fn note(&mut self, ended: Instant, took: Duration, asked: bool) {
         if !took.is_zero() {
             self.spent.push_back(Spent { ended, took, asked });
+            self.in_window += took;
         }
     }
 
@@ -352,6 +363,11 @@ impl Governor {
     fn since(&self, now: Instant, window: Duration) -> impl Iterator<Item = &Spent> {
         self.spent.iter().rev().take_while(move |spent| spent.ended + window > now)
     }
+}
+
+/// What places a question within its cadence.
+fn seed_of(job: &Job) -> u64 {
+    super::GpuOptions::seed_of(job.gpu.as_str()) ^ job.ask.place() as u64
 }
 
 #[cfg(test)]

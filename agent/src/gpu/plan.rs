@@ -299,10 +299,11 @@ impl Metric {
             | Self::Samples
             | Self::Video
             | Self::ComputeProcesses
-            | Self::GraphicsProcesses
             | Self::Mig
             | Self::MigActivity => Tier::Slow,
-            Self::Fabric
+            // Nothing renders on the boards of data centres.
+            Self::GraphicsProcesses
+            | Self::Fabric
             | Self::Links
             | Self::LinkErrors
             | Self::RemappedRows

@@ -1,14 +1,19 @@
 //! What the agent itself costs, and the figures of its host.
 
+mod procfs;
 mod window;
 
 use std::time::Duration;
 
 use plimsoll_common::{units::Ratio, wire::HostInfo};
-use rustix::time::{ClockId, clock_gettime};
-use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+use rustix::{
+    param::page_size,
+    time::{ClockId, clock_gettime},
+};
+use sysinfo::{CpuRefreshKind, System};
 use tokio::time::Instant;
 
+use self::procfs::{ProcFile, host_memory, host_ticks, resident_pages};
 pub use self::window::CostWindow;
 
 /// One reading of the agent's own cost and of its host.
@@ -26,14 +31,14 @@ pub struct OwnCost {
     pub took: Duration,
 }
 
-/// Reads the agent's own cost. Some hundred microseconds a reading (`/proc/stat` grows with the processors): once a
-/// report is often enough.
+/// Reads the agent's own cost. What `/proc/stat` costs the kernel grows with the processors: once a report is often enough.
 #[derive(Debug)]
 pub struct OwnSampler {
-    system: Option<System>,
-    pid: Pid,
-    /// The first reading of the host's CPU time only sets the mark.
-    primed: bool,
+    statm: ProcFile,
+    stat: ProcFile,
+    meminfo: ProcFile,
+    /// Busy ticks and all ticks of the host at the reading before.
+    ticks: Option<(u64, u64)>,
 }
 
 impl Default for OwnSampler {
@@ -43,30 +48,28 @@ impl Default for OwnSampler {
 }
 
 impl OwnSampler {
-    /// Reads the host once. Where its figures cannot be read they stay absent.
+    /// Nothing was read yet. What cannot be read stays absent.
     #[must_use]
     pub fn new() -> Self {
-        let system = System::new().inspect_err(|error| tracing::warn!("no host figures: {error}")).ok();
-        let mut sampler = Self { system, pid: Pid::from_u32(std::process::id()), primed: false };
-        sampler.refresh();
-        sampler
+        Self {
+            statm: ProcFile::open("/proc/self/statm"),
+            stat: ProcFile::open("/proc/stat"),
+            meminfo: ProcFile::open("/proc/meminfo"),
+            ticks: None,
+        }
     }
 
     /// Takes a reading.
     pub fn sample(&mut self) -> OwnCost {
         let begun = Instant::now();
-        self.refresh();
-        let host_cpu = self.host_cpu();
-        self.primed = true;
+        let page = page_size() as u64;
+        // In some containers the available memory is the host's and the total is not.
+        let used = |(total, available): (u64, u64)| total.saturating_sub(available);
         OwnCost {
             cpu_us_total: cpu_us_total(),
-            rss_bytes: self
-                .system
-                .as_ref()
-                .and_then(|system| system.process(self.pid))
-                .map(sysinfo::Process::memory),
-            host_cpu,
-            host_memory_used_bytes: self.host_memory_used(),
+            rss_bytes: self.statm.read(resident_pages).map(|pages| pages.saturating_mul(page)),
+            host_cpu: self.host_cpu(),
+            host_memory_used_bytes: self.meminfo.read(host_memory).map(used),
             took: begun.elapsed(),
         }
     }
@@ -74,35 +77,21 @@ impl OwnSampler {
     /// The machine; what cannot be read is absent.
     #[must_use]
     pub fn host(&self) -> HostInfo {
-        let cpus = self.system.as_ref().map(|system| system.cpus().len() as u64).filter(|cpus| *cpus > 0);
-        HostInfo { cpus, memory_bytes: self.host_memory(), kernel: System::kernel_version().ok() }
+        let mut system = System::new().inspect_err(|error| tracing::warn!("no host figures: {error}")).ok();
+        if let Some(system) = &mut system {
+            system.refresh_cpu_list(CpuRefreshKind::nothing());
+        }
+        let cpus = system.map(|system| system.cpus().len() as u64).filter(|cpus| *cpus > 0);
+        let memory_bytes = self.meminfo.read(host_memory).map(|(total, _)| total).filter(|bytes| *bytes > 0);
+        HostInfo { cpus, memory_bytes, kernel: System::kernel_version().ok() }
     }
 
-    fn refresh(&mut self) {
-        let Some(system) = &mut self.system else {
-            return;
-        };
-        // Asking for this process' CPU makes sysinfo read the first line of /proc/stat, which is the host's; the full
-        // refresh would parse a line a processor.
-        let process = ProcessRefreshKind::nothing().with_cpu().with_memory().without_tasks();
-        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[self.pid]), false, process);
-        system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-    }
-
-    fn host_cpu(&self) -> Option<Ratio> {
-        let system = self.system.as_ref().filter(|_| self.primed)?;
-        let percent = f64::from(system.global_cpu_usage());
-        Ratio::new((percent / 100.0).clamp(0.0, 1.0)).ok()
-    }
-
-    fn host_memory(&self) -> Option<u64> {
-        self.system.as_ref().map(System::total_memory).filter(|bytes| *bytes > 0)
-    }
-
-    fn host_memory_used(&self) -> Option<u64> {
-        let total = self.host_memory()?;
-        // In some containers the available memory is the host's and the total is not.
-        self.system.as_ref().map(|system| total.saturating_sub(system.available_memory()))
+    fn host_cpu(&mut self) -> Option<Ratio> {
+        let now = self.stat.read(host_ticks);
+        let before = std::mem::replace(&mut self.ticks, now);
+        let ((busy, all), (busy_before, all_before)) = (now?, before?);
+        let all = all.checked_sub(all_before).filter(|ticks| *ticks > 0)?;
+        Ratio::new((busy.saturating_sub(busy_before) as f64 / all as f64).min(1.0)).ok()
     }
 }
 
@@ -129,7 +118,12 @@ mod tests {
         assert!(first.host_memory_used_bytes.unwrap() < total);
         assert!(host.cpus.unwrap() >= 1);
         assert!(!host.kernel.unwrap().is_empty());
-        assert!(sampler.sample().host_cpu.is_some());
+        // The host's clock ticks a hundred times a second, so the next reading may be too soon for a rate.
+        let begun = Instant::now();
+        while sampler.sample().host_cpu.is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "no rate");
+            std::thread::yield_now();
+        }
     }
 
     #[test]

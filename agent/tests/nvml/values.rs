@@ -150,10 +150,12 @@ async fn a100(machine: Machine) {
 
 async fn planned(machine: Machine) {
     let monitor = machine.monitor();
-    let asked = |gpus: &[GpuReading], metric: &Metric| gpus.iter().any(|gpu| gpu.taken.of(*metric).is_some());
-    let never = [Metric::MigActivity];
+    // Until everything was asked of somebody once; where calls are slow, not all of it is known at any one time.
+    let mut left: Vec<Metric> =
+        Metric::ALL.iter().copied().filter(|metric| *metric != Metric::MigActivity).collect();
     until(&monitor, |now| {
-        Metric::ALL.iter().filter(|metric| !never.contains(metric)).all(|metric| asked(&now.gpus, metric))
+        left.retain(|metric| now.gpus.iter().all(|gpu| gpu.taken.of(*metric).is_none()));
+        left.is_empty()
     })
     .await;
     let first = until(&monitor, |_| true).await;

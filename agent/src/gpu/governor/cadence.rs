@@ -7,8 +7,9 @@ use crate::gpu::plan::{Metric, Tier};
 
 /// The part of the average that cadences are planned to use; the rest is for enumerations and surprises.
 const PLANNED: f64 = 0.8;
-/// A question of the slow tier that takes longer than this is asked as seldom as rare ones are.
+/// A question of the slow and rare tiers that takes longer than this is asked [`HEAVY_STRETCH`] times as seldom.
 const HEAVY: Duration = Duration::from_millis(1);
+const HEAVY_STRETCH: u32 = 6;
 /// How often a question is asked whose calls take over half of [`PEAK`], and no cadence is stretched further.
 const SELDOM: Duration = Duration::from_mins(10);
 /// How often a question is asked whose calls take more than [`PEAK`], which breaks the budget each time.
@@ -85,18 +86,16 @@ impl Governor {
         match (ask, self.price(ask)) {
             (Ask::Metric(_), Price::OverBudget) => HOURLY.max(self.interval),
             (Ask::Metric(_), Price::Dear) => seldom,
-            (Ask::Metric(metric), _) => self.stretched(self.tier(metric)),
+            (Ask::Metric(metric), _) => (self.stretched(metric.tier()) * self.heaviness(metric)).min(seldom),
             // A fact is asked once; where it was refused, it is asked again after a while.
             (Ask::Fact(_), _) => seldom,
         }
     }
 
-    /// The tier whose cadence a metric has, by its kind and its cost.
-    fn tier(&self, metric: Metric) -> Tier {
-        match metric.tier() {
-            Tier::Slow if self.price(Ask::Metric(metric)) >= Price::Heavy => Tier::Rare,
-            tier => tier,
-        }
+    /// How many times as seldom as its tier a metric is asked because of its own cost.
+    fn heaviness(&self, metric: Metric) -> u32 {
+        let heavy = metric.tier() != Tier::Fast && self.price(Ask::Metric(metric)) >= Price::Heavy;
+        if heavy { HEAVY_STRETCH } else { 1 }
     }
 
     /// What the questions of each tier would cost at their nominal cadence, seconds a second; without dear ones, which are
@@ -107,9 +106,10 @@ impl Governor {
             let Ask::Metric(metric) = job.ask else { continue };
             let cost = &self.costs[job.ask.place()];
             if !task.never && self.price(job.ask) < Price::Dear {
-                let tier = self.tier(metric);
+                let tier = metric.tier();
                 let cost = if metric.is_essential() { cost.mean() } else { cost.mean().min(PEAK / 2) };
-                demand[tier as usize] += cost.as_secs_f64() / self.nominal(tier).as_secs_f64();
+                let cadence = self.nominal(tier) * self.heaviness(metric);
+                demand[tier as usize] += cost.as_secs_f64() / cadence.as_secs_f64();
             }
         }
         demand

@@ -94,7 +94,7 @@ impl Governor {
         let found = Metric::ALL.iter().filter_map(|metric| {
             let ask = Ask::Metric(*metric);
             let price = self.price(ask);
-            let is_dearer = price >= Price::Dear || (price == Price::Heavy && metric.tier() == Tier::Slow);
+            let is_dearer = price >= Price::Dear || (price == Price::Heavy && metric.tier() != Tier::Fast);
             is_dearer.then(|| DearQuestion {
                 group: metric.as_str(),
                 typical: self.costs[ask.place()].typical(),
