@@ -140,7 +140,38 @@ fn check_header(plain: &[u8]) -> Result<(), V2Error> {
     if (low, high, digits) != (1, HIGHEST_TRACKED, u32::from(SIGNIFICANT_DIGITS)) {
         return Err(V2Error::OtherLayout { low, high, digits });
     }
+    check_counts(plain.get(HEADER_BYTES..).unwrap_or_default())
+}
+
+/// Goes over the counts, which the reader believes: a number is the count of the next cell or, where negative, a run of
+/// empty cells, and all of them must fit the layout. (The reader negates the run, which the lowest number does not bear.)
+fn check_counts(mut payload: &[u8]) -> Result<(), V2Error> {
+    let mut cells = 0u64;
+    while !payload.is_empty() {
+        let number = zigzag(&mut payload)
+            .ok_or_else(|| V2Error::Damaged("its counts end within a number".to_owned()))?;
+        cells = cells.saturating_add(if number < 0 { number.unsigned_abs() } else { 1 });
+        if cells > layout::CELLS as u64 {
+            return Err(V2Error::Damaged(format!("it counts more than {} cells", layout::CELLS)));
+        }
+    }
     Ok(())
+}
+
+/// HdrHistogram's ZigZag LEB128: at most nine bytes, the ninth with eight bits.
+fn zigzag(payload: &mut &[u8]) -> Option<i64> {
+    let mut bits = 0u64;
+    for place in 0..9 {
+        let (byte, rest) = payload.split_first()?;
+        *payload = rest;
+        let last = place == 8;
+        let part = u64::from(if last { *byte } else { byte & 0x7f });
+        bits |= part << (7 * place);
+        if last || byte & 0x80 == 0 {
+            break;
+        }
+    }
+    Some((bits >> 1) as i64 ^ -((bits & 1) as i64))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Result<u32, V2Error> {
@@ -172,6 +203,24 @@ mod tests {
         assert!(matches!(LatencyHistogram::from_v2(&bytes), Err(V2Error::OtherLayout { digits: 5, .. })));
         assert!(matches!(LatencyHistogram::from_v2(&[]), Err(V2Error::Truncated(0))));
         assert!(matches!(LatencyHistogram::from_v2(&[0; 64]), Err(V2Error::Cookie(0))));
+    }
+
+    /// Found by fuzzing: the reader negates the length of a run.
+    #[test]
+    fn a_run_of_the_lowest_number_is_refused() {
+        let mut histogram = LatencyHistogram::new();
+        histogram.record(Micros(3));
+        let whole = histogram.to_v2().unwrap();
+        let with = |payload: &[u8]| {
+            let mut bytes = whole[..HEADER_BYTES].to_vec();
+            bytes[4..8].copy_from_slice(&(payload.len() as u32).to_be_bytes());
+            bytes.extend(payload);
+            LatencyHistogram::from_v2(&bytes)
+        };
+        assert!(matches!(with(&[0xff; 9]), Err(V2Error::Damaged(_))), "the lowest number");
+        assert!(matches!(with(&[0x02, 0x80]), Err(V2Error::Damaged(_))), "a number that ends early");
+        assert!(matches!(with(&[0x02; layout::CELLS + 1]), Err(V2Error::Damaged(_))), "a cell too many");
+        assert_eq!(with(&[0x02; layout::CELLS]).unwrap().count(), layout::CELLS as u64);
     }
 
     #[test]
