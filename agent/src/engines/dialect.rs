@@ -8,7 +8,7 @@ use crate::exposition::{Labels, Sample};
 /// What a family of an engine's page tells.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Signal {
-    /// A gauge. What becomes of several series is told by [`Quantity::rule`](super::quantity::Quantity::rule).
+    /// A gauge. What becomes of several series is told where [`Quantities`](super::quantity::Quantities) are read.
     Gauge(Quantity),
     /// A gauge, or a label, that needs a look at the whole sample; `None` where the sample does not tell.
     GaugeOf(Quantity, fn(&Sample<'_>) -> Option<f64>),

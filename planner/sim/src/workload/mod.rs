@@ -1,6 +1,6 @@
 //! What comes in: requests with their lengths, at their times.
 //!
-//! [`read`] takes published traces and one's own, [`Generator`] draws workloads of every shape, [`spec`] writes
+//! [`read()`] takes published traces and one's own, [`Generator`] draws workloads of every shape, [`spec`] writes
 //! generators down in one line; [`Workload`] can be sped up, scaled, cut and laid over others.
 
 mod change;
