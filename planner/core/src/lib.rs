@@ -20,4 +20,5 @@
 //! ```
 
 pub mod fleet;
+pub mod policy;
 pub mod score;
