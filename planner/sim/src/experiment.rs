@@ -1,12 +1,13 @@
 //! Policies in the same world, one after the other, and the best that a static fleet could have done.
 
-use plimsoll_common::{engine::Role, units::Micros};
+use plimsoll_common::units::Micros;
 use plimsoll_core::score::{Score, Slo};
 
 use crate::{
     outcome::Outcome,
     policies::Fixed,
     policy::ScalingPolicy,
+    search::{MOST, Search},
     workload::Workload,
     world::{ConfigError, World, WorldConfig},
 };
@@ -86,34 +87,15 @@ impl Experiment<'_> {
     /// # Errors
     /// If there cannot be such a world.
     pub fn static_best(&self, watcher: Watcher<'_>) -> Result<StaticBest, ConfigError> {
-        let mut search = Search { experiment: *self, tried: Vec::new(), watcher };
-        let decode = self.config.pools.iter().position(|pool| pool.role == Role::Decode);
-        let most = |pool: usize| self.config.pools.get(pool).map_or(1, |pool| pool.max.min(MOST));
-        let base: Vec<u32> = self.config.pools.iter().map(|pool| pool.initial.max(1)).collect();
-        let mut found: Vec<Vec<u32>> = Vec::new();
-        match decode {
-            None => found.extend(search.fewest(&base, 0, most(0))?),
-            Some(decode) => {
-                let prefill = usize::from(decode == 0);
-                let mut plenty = base;
-                plenty[decode] = most(decode);
-                if let Some(least) = search.fewest(&plenty, prefill, most(prefill))? {
-                    for more in 0..4 {
-                        let mut fleet = least.clone();
-                        fleet[prefill] = (least[prefill] + more).min(most(prefill));
-                        found.extend(search.fewest(&fleet, decode, most(decode))?);
-                    }
-                }
-            }
-        }
-        let gpus = |fleet: &Vec<u32>| -> u32 {
-            fleet.iter().zip(&self.config.pools).map(|(n, pool)| n * pool.gpus_per_replica).sum()
+        let mut run = |fleet: &[u32]| {
+            let score = self.run_static(fleet, watcher)?.score;
+            let attained = crate::report::share(&score);
+            Ok((score, attained))
         };
-        found.sort_by_key(|fleet| (gpus(fleet), fleet.clone()));
-        let mut tried = search.tried;
-        tried.sort_by_key(|(fleet, _)| (gpus(fleet), fleet.clone()));
-        tried.dedup_by(|a, b| a.0 == b.0);
-        Ok(StaticBest { replicas: found.into_iter().next(), tried })
+        let mut search = Search::new(self.slo.goal.get(), &mut run);
+        let replicas = search.best(&self.config.pools)?;
+        let tried = search.tried.into_iter().map(|(fleet, score, _)| (fleet, score)).collect();
+        Ok(StaticBest { replicas, tried })
     }
 }
 
@@ -142,64 +124,5 @@ impl Experiment<'_> {
         }
         best.tried.sort_by(|a, b| a.0.iter().sum::<u32>().cmp(&b.0.iter().sum()).then_with(|| a.0.cmp(&b.0)));
         Ok(())
-    }
-}
-
-/// The largest static fleet that is tried, in one pool.
-const MOST: u32 = 512;
-
-struct Search<'a, 'w> {
-    experiment: Experiment<'a>,
-    tried: Vec<(Vec<u32>, Score)>,
-    watcher: Watcher<'w>,
-}
-
-impl Search<'_, '_> {
-    /// The fleet with the fewest replicas in one pool that keeps the promise, the other pools as in `fleet`.
-    fn fewest(&mut self, fleet: &[u32], pool: usize, most: u32) -> Result<Option<Vec<u32>>, ConfigError> {
-        let with = |n: u32| {
-            let mut fleet = fleet.to_vec();
-            if let Some(replicas) = fleet.get_mut(pool) {
-                *replicas = n;
-            }
-            fleet
-        };
-        let (mut too_few, mut enough) = (0, 1);
-        let mut before = 0.0;
-        while !self.keeps(&with(enough))? {
-            too_few = enough;
-            let attained = self.attained(&with(enough));
-            // Most attain, and twice as many replicas have made no difference: what misses, misses on an idle replica.
-            let hopeless = before > 0.5 && attained <= before + 1e-4;
-            if enough >= most || hopeless {
-                return Ok(None);
-            }
-            before = attained;
-            enough = (enough * 2).min(most);
-        }
-        while enough - too_few > 1 {
-            let middle = too_few + (enough - too_few) / 2;
-            if self.keeps(&with(middle))? {
-                enough = middle;
-            } else {
-                too_few = middle;
-            }
-        }
-        Ok(Some(with(enough)))
-    }
-
-    fn attained(&self, fleet: &[u32]) -> f64 {
-        let tried = self.tried.iter().find(|(tried, _)| tried == fleet);
-        tried.map_or(0.0, |(_, score)| crate::report::share(score))
-    }
-
-    fn keeps(&mut self, fleet: &[u32]) -> Result<bool, ConfigError> {
-        if let Some((_, score)) = self.tried.iter().find(|(tried, _)| tried == fleet) {
-            return Ok(score.kept());
-        }
-        let run = self.experiment.run_static(fleet, self.watcher)?;
-        let kept = run.score.kept();
-        self.tried.push((fleet.to_vec(), run.score));
-        Ok(kept)
     }
 }

@@ -28,12 +28,16 @@ mod outcome;
 pub mod policies;
 pub mod policy;
 pub mod report;
+mod search;
 pub mod telemetry;
+mod trials;
 pub mod workload;
 mod world;
 
 pub use experiment::{Experiment, Run, StaticBest, Watcher};
 pub use outcome::{Action, Ending, Outcome, PoolSample, ReplicaSpan, RequestRecord};
+pub use trials::{Chosen, Clairvoyant, Figures, Trial, Trials};
 pub use world::{
-    ConfigError, Fault, KvTransfer, Lost, PoolConfig, Router, Serving, StartUp, Who, World, WorldConfig,
+    ConfigError, FAULTS, Fault, FaultError, KvTransfer, Lost, PoolConfig, Router, Serving, StartUp, Who,
+    World, WorldConfig,
 };

@@ -11,7 +11,7 @@ use plimsoll_core::score::Slo;
 use plimsoll_engine::Profile;
 use plimsoll_sim::{
     Experiment, PoolConfig, Run, WorldConfig,
-    bounds::{Oracle, grid},
+    bounds::{Grid, Oracle, grid},
     policies::from_text,
     workload::{Workload, read},
 };
@@ -104,7 +104,9 @@ fn the_causal_bound_on_azure_conversations_times_four() {
     // As many as the static fleet that keeps the promise: a start that is too small misses for a minute whatever follows.
     config.pools[0].initial = 4;
     let experiment = Experiment { config: &config, workload: &workload, slo };
-    let bound = experiment.causal_bound(&grid(None), &mut |_, _| ()).expect("a grid");
+    let bound = experiment
+        .causal_bound(&grid(Grid { disaggregated: true, ..Grid::default() }), &mut |_, _| ())
+        .expect("a grid");
     for tried in &bound.tried {
         let attained = tried.score.attained.map_or(1.0, |share| share.low().get());
         println!(

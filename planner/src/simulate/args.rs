@@ -58,7 +58,7 @@ pub struct SimulateArgs {
     #[arg(long, help_heading = "Fleet")]
     pub prefix_cache: bool,
 
-    /// Replicas that are ready at the start: one number, or P+D.
+    /// Replicas that are ready at the start: one number, P+D, or "oracle" for as many as the oracle begins with.
     #[arg(long, value_name = "N", default_value = "1", help_heading = "Fleet")]
     pub initial: String,
 
@@ -86,6 +86,11 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, help_heading = "Fleet")]
     pub truth: f64,
 
+    /// What policies believe of the engine instead, if that is of another form altogether: a built-in profile or a
+    /// profile's JSON file, where --profile is a table.
+    #[arg(long, value_name = "NAME|FILE", help_heading = "Fleet")]
+    pub prior: Option<String>,
+
     /// Noise of iteration times: standard deviation, as a share.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, help_heading = "Fleet")]
     pub noise: f64,
@@ -93,6 +98,16 @@ pub struct SimulateArgs {
     /// GB/s between prefill and decode replicas.
     #[arg(long, value_name = "GB/S", default_value_t = 50.0, help_heading = "Fleet")]
     pub bandwidth: f64,
+
+    /// Something that goes wrong; give it several times. death:at=10m · slow:from=5m,to=15m,factor=2 ·
+    /// drift:over=1h,factor=1.3 · hot-spot:share=0.5 · silence:from=5m,to=10m; all take pool=NAME and, but for drift,
+    /// replica=N (from 0, the default) or replica=all. Failed starts have a flag of their own.
+    #[arg(long = "fault", value_name = "FAULT", help_heading = "Mishaps")]
+    pub faults: Vec<String>,
+
+    /// What becomes of the requests of a replica that dies.
+    #[arg(long, value_enum, default_value_t = LostName::Abort, help_heading = "Mishaps")]
+    pub lost: LostName,
 
     /// The longest time to first token.
     #[arg(long, value_name = "TIME", value_parser = seconds, default_value = "1s", help_heading = "SLO")]
@@ -106,7 +121,10 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "SHARE", default_value_t = 0.99, help_heading = "SLO")]
     pub goal: f64,
 
-    /// Who scales. Without one, the smallest static fleet that keeps the SLO is looked for.
+    /// Who scales. Without one, the smallest static fleet that keeps the SLO is looked for. Besides policies there are
+    /// three bounds, each found for this very workload: static-best, the smallest static fleet that keeps the SLO;
+    /// causal (or causal:period=86400), the cheapest of a declared grid of policies that keeps it; oracle, which knows
+    /// all that is to come.
     #[arg(long, value_name = "POLICY", help_heading = "Policy")]
     pub policy: Option<String>,
 
@@ -142,6 +160,15 @@ pub enum RouterName {
     PrefixAware,
 }
 
+/// What becomes of the requests of a replica that dies, on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LostName {
+    /// Their clients see an error.
+    Abort,
+    /// They begin again elsewhere, up to three times.
+    Retry,
+}
+
 const EXAMPLES: &str = "\
 How many replicas does this workload need?
   plimsoll-planner simulate --workload trace.csv --profile qwen3-32b-h200-tp2 --ttft 1s --itl 30ms
@@ -152,6 +179,10 @@ What does a fleet of three make of a wave, and what one of five? With charts:
 
 Prefill and decode apart, at twice the load:
   plimsoll-planner simulate --workload trace.csv --scale 2 --disaggregated --policy static:3+1
+
+How near does a policy come to what could have been done, when a replica dies?
+  plimsoll-planner simulate --workload trace.csv --initial oracle --fault death:at=20m \\
+      --policy hpa:queue=5 --compare static-best,causal,oracle
 
 Times take ms, s, m, h or d.";
 

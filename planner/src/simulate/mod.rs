@@ -1,6 +1,7 @@
 //! `plimsoll-planner simulate`: the command around `plimsoll_sim`.
 
 mod args;
+mod named;
 mod setup;
 mod table;
 
@@ -9,13 +10,45 @@ use std::{io::Write as _, process::ExitCode};
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use plimsoll_common::units::Micros;
+use plimsoll_core::score::Slo;
 use plimsoll_sim::{
-    Experiment, Run,
-    policies::{self, static_sizes},
+    Experiment, Trials, WorldConfig,
+    bounds::{HEADROOM, Oracle},
     report::Report,
+    workload::Workload,
 };
 
-pub use args::{RouterName, SimulateArgs};
+pub use args::{LostName, RouterName, SimulateArgs};
+
+use named::Named;
+
+/// What a command line describes: a world, what comes in, and what is promised.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The world.
+    pub config: WorldConfig,
+    /// What comes in.
+    pub workload: Workload,
+    /// What is promised.
+    pub slo: Slo,
+}
+
+impl SimulateArgs {
+    /// Reads or generates what the arguments name. What was left out of a trace is told by `note`.
+    ///
+    /// # Errors
+    /// What cannot be read or understood, with what would help.
+    pub fn scenario(&self, note: &mut dyn FnMut(String)) -> anyhow::Result<Scenario> {
+        let workload = setup::workload(self, note)?;
+        let (slo, mut config) = (setup::slo(self)?, setup::world(self)?);
+        if self.initial == setup::BY_ORACLE {
+            let draw = [Experiment { config: &config, workload: &workload, slo }];
+            let headroom = Trials::new(&draw).oracle()?.map_or(HEADROOM[0], |oracle| oracle.headroom);
+            config = Oracle::with_headroom(&config, &workload, &slo, headroom).beginning(&config);
+        }
+        Ok(Scenario { config, workload, slo })
+    }
+}
 
 /// Runs what the command line asks for.
 ///
@@ -23,30 +56,24 @@ pub use args::{RouterName, SimulateArgs};
 /// What cannot be read, understood or written, with what would help.
 pub fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let bar = bar();
-    let workload = setup::workload(args, &mut |note| bar.suspend(|| tell(&note)))?;
-    let (slo, config) = (setup::slo(args)?, setup::world(args)?);
-    let briefing = config.briefing();
+    let Scenario { config, workload, slo } = args.scenario(&mut |note| bar.suspend(|| tell(&note)))?;
     let experiment = Experiment { config: &config, workload: &workload, slo };
-    let named: Vec<&String> = args.policy.iter().chain(&args.compare).collect();
     // Every policy is understood before the first one runs.
-    for name in &named {
-        policies::from_text(name, &briefing, &slo)?;
-    }
+    let texts = args.policy.iter().chain(&args.compare);
+    let named = texts.map(|text| Named::read(text, &experiment)).collect::<anyhow::Result<Vec<Named>>>()?;
     let title = format!("Simulation of {}", args.workload);
     let mut report = Report::new(title, &workload, slo, setup::described(args, &config));
     bar.set_length(workload.len() as u64);
-    for name in named {
-        bar.set_message(name.clone());
-        let mut watcher = |arrived: usize, _: Micros| bar.set_position(arrived as u64);
-        let run: Run = match static_sizes(name) {
-            Some(sizes) => experiment.run_static(&sizes, &mut watcher)?,
-            None => experiment.run(&mut *policies::from_text(name, &briefing, &slo)?, &mut watcher)?,
-        };
-        report.add(&run, &workload);
+    let mut watcher = |arrived: usize, _: Micros| bar.set_position(arrived as u64);
+    for one in &named {
+        bar.set_message(one.text().to_owned());
+        match one.run(&experiment, &mut watcher)? {
+            Some(run) => report.add(&run, &workload),
+            None => bar.suspend(|| tell(&format!("{}: nothing of it keeps the SLO", one.text()))),
+        }
     }
-    if args.policy.is_none() && args.compare.is_empty() || args.sweep {
+    if named.is_empty() || args.sweep {
         bar.set_message("static fleets");
-        let mut watcher = |arrived: usize, _: Micros| bar.set_position(arrived as u64);
         let mut best = experiment.static_best(&mut watcher)?;
         if args.sweep {
             experiment.sweep_static(&mut best, &mut watcher)?;

@@ -11,15 +11,18 @@ use plimsoll_common::units::{Micros, Ratio};
 use plimsoll_core::score::Slo;
 use plimsoll_engine::Profile;
 use plimsoll_sim::{
-    KvTransfer, PoolConfig, Router, StartUp, WorldConfig,
+    Fault, KvTransfer, Lost, PoolConfig, Router, StartUp, WorldConfig,
     policies::static_sizes,
     workload::{self, Workload, spec},
 };
 
-use super::args::{RouterName, SimulateArgs};
+use super::args::{LostName, RouterName, SimulateArgs};
 
 /// The most that an unpacked trace may weigh: what is more is no trace.
 const MOST_BYTES: u64 = 4 << 30;
+
+/// What --initial is for the fleet that the oracle begins with.
+pub(super) const BY_ORACLE: &str = "oracle";
 
 /// By how much the copies of a scaled workload are moved.
 const JITTER: Micros = Micros(2_000_000);
@@ -106,11 +109,27 @@ pub(super) fn world(args: &SimulateArgs) -> anyhow::Result<WorldConfig> {
             WorldConfig::disaggregated(pool(args, "prefill", &first), pool(args, "decode", &second))
         }
     };
-    let initial = static_sizes(&format!("static:{}", args.initial))
-        .with_context(|| format!("--initial cannot be {:?}: give a number, or P+D", args.initial))?;
-    for (index, pool) in config.pools.iter_mut().enumerate() {
-        pool.initial = initial.get(index).or_else(|| initial.last()).copied().unwrap_or(1);
+    if args.initial != BY_ORACLE {
+        let initial = static_sizes(&format!("static:{}", args.initial)).with_context(|| {
+            format!("--initial cannot be {:?}: give a number, P+D, or {BY_ORACLE}", args.initial)
+        })?;
+        for (index, pool) in config.pools.iter_mut().enumerate() {
+            pool.initial = initial.get(index).or_else(|| initial.last()).copied().unwrap_or(1);
+        }
     }
+    if let Some(prior) = &args.prior {
+        let prior = profile(prior)?;
+        config.pools.iter_mut().for_each(|pool| pool.prior = Some(prior.timing.clone()));
+    }
+    config.faults = args
+        .faults
+        .iter()
+        .map(|text| Fault::from_text(text, &config.pools).with_context(|| format!("--fault {text}")))
+        .collect::<Result<_, _>>()?;
+    config.lost = match args.lost {
+        LostName::Abort => Lost::Abort,
+        LostName::Retry => Lost::Retry,
+    };
     config.transfer = KvTransfer {
         bytes_per_token: first.kv_bytes_per_token,
         bytes_per_s: args.bandwidth * 1e9,
@@ -179,6 +198,10 @@ pub(super) fn described(args: &SimulateArgs, config: &WorldConfig) -> Vec<(Strin
             words.push((name.to_owned(), value.to_string()));
         }
     }
+    if let Some(prior) = &args.prior {
+        words.push(("prior".to_owned(), prior.clone()));
+    }
+    words.extend(args.faults.iter().map(|fault| ("fault".to_owned(), fault.clone())));
     words.push(("seed".to_owned(), args.seed.to_string()));
     words
 }

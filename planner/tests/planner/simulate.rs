@@ -67,6 +67,41 @@ fn the_same_seed_gives_the_same_bytes() {
 }
 
 #[test]
+fn bounds_are_found_and_mishaps_happen() {
+    let run = |faults: &[&str]| {
+        let mut arguments =
+            vec!["--workload", "square:low=1,high=20,period=4m,duration=8m,isl=1500", "--start-up", "20s"];
+        arguments.extend([
+            "--profile",
+            "qwen3-32b-h200-tp2",
+            "--ttft",
+            "3s",
+            "--initial",
+            "oracle",
+            "--json",
+        ]);
+        arguments.extend(["--policy", "static-best", "--compare", "causal,oracle"]);
+        arguments.extend(faults);
+        let json: serde_json::Value = serde_json::from_str(&stdout(&simulate(&arguments))).unwrap();
+        json["runs"].as_array().unwrap().clone()
+    };
+    let hours = |run: &serde_json::Value| run["score"]["gpu_hours"]["total"].as_f64().unwrap();
+    let name = |run: &serde_json::Value| run["policy"].as_str().unwrap().to_owned();
+    let runs = run(&[]);
+    let names: Vec<String> = runs.iter().map(name).collect();
+    assert!(names[0].starts_with("static best: static "), "{names:?}");
+    assert!(names[1].starts_with("causal bound: ") && names[2].starts_with("oracle at 0."), "{names:?}");
+    assert!(hours(&runs[2]) < hours(&runs[0]), "{} {}", hours(&runs[2]), hours(&runs[0]));
+    assert!(runs.iter().all(|run| run["aborted"] == 0));
+
+    let faults = ["--fault", "death:at=61s,replica=all", "--fault", "slow:from=2m,to=3m,factor=3"];
+    let runs = run(&faults);
+    assert!(runs.iter().any(|run| run["aborted"].as_u64().unwrap() > 0));
+    let runs = run(&[&faults[..], &["--lost", "retry"]].concat());
+    assert!(runs.iter().all(|run| run["aborted"] == 0));
+}
+
+#[test]
 fn what_cannot_be_run_is_said_with_what_would_do() {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace.csv");
@@ -81,6 +116,11 @@ fn what_cannot_be_run_is_said_with_what_would_do() {
         (vec!["--workload", "poisson:rate=1", "--profile", "gpt"], "qwen3-32b-h200-tp2"),
         (vec!["--workload", "poisson:rate=1", "--start-up", "soon"], "give a time with its unit"),
         (vec!["--workload", "poisson:rate=1", "--goal", "99"], "--goal cannot be 99"),
+        (vec!["--workload", "poisson:rate=1", "--policy", "causal:period=no"], "period=SECONDS"),
+        (vec!["--workload", "poisson:rate=1", "--policy", "oracle:x"], "static-best, causal and oracle"),
+        (vec!["--workload", "poisson:rate=1", "--initial", "some"], "give a number, P+D, or oracle"),
+        (vec!["--workload", "poisson:rate=1", "--fault", "fire:at=1m"], "one of death, slow"),
+        (vec!["--workload", "poisson:rate=1", "--fault", "death:at=1m,pool=decode"], "one of aggregated"),
         (vec![], "--workload"),
     ] {
         let output = simulate(&arguments);

@@ -42,25 +42,44 @@ pub enum CausalError {
     Config(#[from] ConfigError),
 }
 
-/// The declared grid: 36 policies by request rate and profile, 10 by requests in flight, and with a season, given by its
-/// period in seconds, the 36 again with what came one period before.
+/// What a declared grid is made for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grid {
+    /// The period of the season, s: then every policy by request rate is tried with what came one period before, too.
+    pub period_s: Option<u64>,
+    /// Whether prefill and decode have pools of their own: then they have utilisations of their own, too.
+    pub disaggregated: bool,
+    /// A third of it, for a first look.
+    pub coarse: bool,
+}
+
+/// The declared grid, as policies are written. By request rate and profile: utilisations of 0.4 to 0.9 (with decode
+/// pools, each with 0.5, 0.7 and 0.9 there), windows of 30 and 120 s, holds of 60, 300 and 900 s. By requests in
+/// flight: 8 to 128 a replica, down after 60 and 300 s.
 #[must_use]
-pub fn grid(period_s: Option<u64>) -> Vec<String> {
+pub fn grid(of: Grid) -> Vec<String> {
+    let utilisations: &[&str] =
+        if of.coarse { &["0.4", "0.6", "0.8"] } else { &["0.4", "0.5", "0.6", "0.7", "0.8", "0.9"] };
+    let decode: &[&str] = match (of.disaggregated, of.coarse) {
+        (false, _) => &[""],
+        (true, false) => &[",decode=0.5", ",decode=0.7", ",decode=0.9"],
+        (true, true) => &[",decode=0.6", ",decode=0.9"],
+    };
+    let windows: &[u64] = if of.coarse { &[30] } else { &[30, 120] };
+    let holds: &[u64] = if of.coarse { &[60, 300] } else { &[60, 300, 900] };
+    let season = of.period_s.map(|seconds| format!(",period={seconds}"));
     let mut texts = Vec::new();
-    for season in [None, period_s].into_iter().take(if period_s.is_some() { 2 } else { 1 }) {
-        let season = season.map(|seconds| format!(",period={seconds}")).unwrap_or_default();
-        for utilisation in ["0.4", "0.5", "0.6", "0.7", "0.8", "0.9"] {
-            for window in [30, 120] {
-                for hold in [60, 300, 900] {
-                    texts.push(format!(
-                        "demand:utilisation={utilisation},window={window},hold={hold}{season}"
-                    ));
-                }
+    for season in std::iter::once(String::new()).chain(season) {
+        for (utilisation, decode) in utilisations.iter().flat_map(|u| decode.iter().map(move |d| (u, d))) {
+            for (window, hold) in windows.iter().flat_map(|w| holds.iter().map(move |h| (w, h))) {
+                texts.push(format!(
+                    "demand:utilisation={utilisation}{decode},window={window},hold={hold}{season}"
+                ));
             }
         }
     }
     for in_flight in [8, 16, 32, 64, 128] {
-        for cool_down in [60, 300] {
+        for cool_down in if of.coarse { &[300][..] } else { &[60, 300] } {
             texts.push(format!("keda:in_flight={in_flight},poll=10,cool_down={cool_down}"));
         }
     }
@@ -113,9 +132,16 @@ mod tests {
     #[test]
     fn the_declared_grid_can_be_read() {
         let (config, _) = burst_world();
-        assert_eq!((grid(None).len(), grid(Some(86_400)).len()), (46, 82));
-        for text in grid(Some(86_400)) {
-            from_text(&text, &config.briefing(), &Slo::of_millis(1_000, 30)).unwrap();
+        let of = |period_s, disaggregated, coarse| grid(Grid { period_s, disaggregated, coarse });
+        let day = Some(86_400);
+        let sizes =
+            [of(None, false, false), of(day, false, false), of(None, true, false), of(None, false, true)];
+        assert_eq!(sizes.map(|grid| grid.len()), [46, 82, 118, 11]);
+        for text in of(day, true, false).iter().chain(&of(day, true, true)) {
+            from_text(text, &config.briefing(), &Slo::of_millis(1_000, 30)).unwrap();
         }
+        let all = of(day, true, false);
+        let distinct: std::collections::BTreeSet<&String> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
     }
 }

@@ -4,5 +4,5 @@ mod causal;
 mod levels;
 mod oracle;
 
-pub use causal::{CausalBound, CausalError, Tried, grid};
-pub use oracle::{Oracle, SLOT};
+pub use causal::{CausalBound, CausalError, Grid, Tried, grid};
+pub use oracle::{HEADROOM, Oracle, SLOT};

@@ -1,7 +1,7 @@
 //! The clairvoyant oracle: it knows every request to come and every replica's true speed.
 //!
-//! In every slot of ten seconds it needs the fewest replicas that can do the slot's work: prompts at 85 % utilisation,
-//! outputs by Little's law with every sequence staying for its tokens at five sixths of the ITL limit. What covers that
+//! In every slot of ten seconds it needs the fewest replicas that can do the slot's work: prompts at 85 % utilisation
+//! (or less, by [`HEADROOM`]), outputs by Little's law with every sequence staying for its tokens at five sixths of the ITL limit. What covers that
 //! need at least cost, with every start billed, is known exactly, level by level. It is a strong reference and no strict
 //! bound: a request may wait for as long as its TTFT limit allows, which smooths what happens within a slot. So its
 //! schedule is replayed in the world like any policy, and its attainment is what it then is.
@@ -22,8 +22,9 @@ use crate::{
 /// How finely the oracle looks at time.
 pub const SLOT: Micros = Micros(10_000_000);
 
-/// The share of a replica's time that prompts may take.
-const UTILISATION: f64 = 0.85;
+/// Shares of a replica's time that prompts may take, the tightest first. The first is the usual one; where a schedule
+/// made with it misses in the world, since bursts within a slot wait, the next leaves more room.
+pub const HEADROOM: [f64; 6] = [0.85, 0.75, 0.65, 0.55, 0.45, 0.35];
 
 /// The pace at which outputs are taken to come, as a share of the ITL limit: 25 ms of 30 ms.
 const PACE: f64 = 5.0 / 6.0;
@@ -47,16 +48,23 @@ struct PoolPlan {
 }
 
 impl Oracle {
-    /// Looks at all that is to come.
+    /// Looks at all that is to come, and lets prompts take 85 % of a replica's time.
     #[must_use]
     pub fn new(config: &WorldConfig, workload: &Workload, slo: &Slo) -> Self {
+        Self::with_headroom(config, workload, slo, HEADROOM[0])
+    }
+
+    /// Looks at all that is to come, and lets prompts take so much of a replica's time, above 0 and at most 1; sequences
+    /// that may decode together are reduced alike.
+    #[must_use]
+    pub fn with_headroom(config: &WorldConfig, workload: &Workload, slo: &Slo, utilisation: f64) -> Self {
         let pace = slo.itl.map_or(USUAL_ITL, |limit| Micros((limit.0 as f64 * PACE) as u64));
         let pools = config.pools.iter().enumerate().map(|(index, pool)| {
             let work = Work::of(config, PoolId(index as u32), workload, pace);
             let longest = pool.start_up.mean.0 as f64 * (1.0 + pool.start_up.spread);
             let bounded = |need: u32| need.clamp(pool.min, pool.max);
             PoolPlan {
-                need: work.need(pool, pace).into_iter().map(bounded).collect(),
+                need: work.need(pool, pace, utilisation).into_iter().map(bounded).collect(),
                 start_up: (longest / SLOT.0 as f64).ceil() as usize,
                 gpus_per_replica: pool.gpus_per_replica,
             }
@@ -95,6 +103,26 @@ impl Oracle {
         }
         Schedule::new("oracle", SLOT, entries)
     }
+
+    /// The same world with the fleet that the oracle begins with: what every policy begins with that is compared with
+    /// it, so that nobody is judged by the size of a start that somebody else chose.
+    #[must_use]
+    pub fn beginning(&self, config: &WorldConfig) -> WorldConfig {
+        let mut config = config.clone();
+        for (pool, initial) in config.pools.iter_mut().zip(self.initial()) {
+            pool.initial = initial;
+        }
+        config
+    }
+
+    /// Puts its schedule into the world of an experiment, as [`Experiment::run_oracle`] does.
+    ///
+    /// # Errors
+    /// If there cannot be such a world.
+    pub fn replay(&self, experiment: &Experiment<'_>, watcher: Watcher<'_>) -> Result<Run, ConfigError> {
+        let config = self.beginning(experiment.config);
+        Experiment { config: &config, ..*experiment }.run(&mut self.schedule(), watcher)
+    }
 }
 
 impl Experiment<'_> {
@@ -104,12 +132,7 @@ impl Experiment<'_> {
     /// # Errors
     /// If there cannot be such a world.
     pub fn run_oracle(&self, watcher: Watcher<'_>) -> Result<Run, ConfigError> {
-        let oracle = Oracle::new(self.config, self.workload, &self.slo);
-        let mut config = self.config.clone();
-        for (pool, initial) in config.pools.iter_mut().zip(oracle.initial()) {
-            pool.initial = initial;
-        }
-        Experiment { config: &config, ..*self }.run(&mut oracle.schedule(), watcher)
+        Oracle::new(self.config, self.workload, &self.slo).replay(self, watcher)
     }
 }
 
@@ -186,12 +209,15 @@ impl Work {
         }
     }
 
-    fn need(&self, pool: &PoolConfig, pace: Micros) -> Vec<u32> {
+    fn need(&self, pool: &PoolConfig, pace: Micros, utilisation: f64) -> Vec<u32> {
         let mut need = Vec::with_capacity(self.prefill_s.len());
         for ((prefill_s, sequences), context) in self.prefill_s.iter().zip(&self.sequences).zip(&self.context)
         {
             let busy = prefill_s / SLOT.as_secs_f64();
-            let fits = |replicas: u32| suffices(pool, replicas, busy, (*sequences, *context), pace);
+            // What the usual room does not count is taken off the work that fits.
+            let more = HEADROOM[0] / utilisation;
+            let outputs = (*sequences * more, *context * more);
+            let fits = |replicas: u32| suffices(pool, replicas, busy * more, outputs, pace);
             need.push(fewest(pool.max, fits));
         }
         need
@@ -220,7 +246,7 @@ fn fewest(most: u32, suffices: impl Fn(u32) -> bool) -> u32 {
 /// aggregated pool an output's tokens wait while prompts are computed.
 fn suffices(pool: &PoolConfig, replicas: u32, busy: f64, outputs: (f64, f64), pace: Micros) -> bool {
     let utilisation = busy / f64::from(replicas);
-    if utilisation > UTILISATION {
+    if utilisation > HEADROOM[0] {
         return false;
     }
     if pool.role == Role::Prefill {

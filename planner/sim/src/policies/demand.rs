@@ -2,7 +2,8 @@
 //!
 //! Every 10 s: the mean rate of a window, divided by what one replica takes within the SLO by the prior, at a given
 //! utilisation. With a period, the rate is at least the greatest of the time that lies ahead, one period ago: from now
-//! until a replica asked for now would be ready. Up at once, down to the most that was wanted within the hold time.
+//! until a replica asked for now would be ready. Up at once, down to the most that was wanted within the hold time. Decode
+//! pools may have a utilisation of their own.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,8 @@ const LENGTHS: Micros = Micros(600_000_000);
 #[derive(Clone, Debug)]
 pub struct Demand {
     utilisation: f64,
+    /// Of decode pools.
+    decode: f64,
     window: Micros,
     hold: Micros,
     period: Option<Micros>,
@@ -44,7 +47,8 @@ struct Model {
 }
 
 impl Demand {
-    pub(super) const SETTINGS: &'static [&'static str] = &["utilisation", "window", "hold", "period"];
+    pub(super) const SETTINGS: &'static [&'static str] =
+        &["utilisation", "decode", "window", "hold", "period"];
 
     /// With a utilisation to aim at (above 0), a window, a hold time, and the period of the season if there is one.
     #[must_use]
@@ -56,6 +60,7 @@ impl Demand {
     ) -> Self {
         Self {
             utilisation,
+            decode: utilisation,
             window: times.0,
             hold: times.1,
             period: times.2,
@@ -70,7 +75,8 @@ impl Demand {
         let utilisation = settings.number("utilisation", (0.01, 1.0))?.unwrap_or(0.7);
         let period = settings.number("period", (60.0, 604_800.0))?.and_then(Micros::from_secs_f64);
         let times = (settings.seconds("window", 60)?, settings.seconds("hold", 300)?, period);
-        Ok(Self::new(utilisation, times, briefing, slo))
+        let decode = settings.number("decode", (0.01, 1.0))?.unwrap_or(utilisation);
+        Ok(Self { decode, ..Self::new(utilisation, times, briefing, slo) })
     }
 
     fn learn(&mut self, now: Micros, observation: &Observation) {
@@ -117,7 +123,9 @@ impl ScalingPolicy for Demand {
         let seconds = |time: Micros| time.as_secs_f64();
         let season = self.period.map(|period| format!(" period {} s", seconds(period))).unwrap_or_default();
         let (window, hold) = (seconds(self.window), seconds(self.hold));
-        format!("demand at {} window {window} s hold {hold} s{season}", self.utilisation)
+        let own = (self.decode - self.utilisation).abs() > 1e-9;
+        let decode = if own { format!(" and {} for decode", self.decode) } else { String::new() };
+        format!("demand at {}{decode} window {window} s hold {hold} s{season}", self.utilisation)
     }
 
     fn interval(&self) -> Micros {
@@ -130,7 +138,8 @@ impl ScalingPolicy for Demand {
         for facts in &self.briefing.pools {
             let Some(model) = self.models.get(&facts.model) else { continue };
             let Some(lengths) = model.lengths.lengths() else { continue };
-            let rps = capacity::rps(facts.role, &facts.prior, &lengths, &self.slo) * self.utilisation;
+            let utilisation = if facts.role == Role::Decode { self.decode } else { self.utilisation };
+            let rps = capacity::rps(facts.role, &facts.prior, &lengths, &self.slo) * utilisation;
             let rate = self.rate(now, model, facts.start_up_prior.saturating_add(TICK));
             let wanted = if rps > 0.0 { (rate / rps).ceil() } else { 1.0 };
             let window = self.wanted.entry(facts.id).or_insert_with(|| Window::new(self.hold));
@@ -187,6 +196,25 @@ mod tests {
         // A minute and a tick ahead, and not much earlier.
         assert!(wanted[&840] > 2);
         assert_eq!(wanted[&760], 1);
+    }
+
+    #[test]
+    fn decode_pools_can_have_a_utilisation_of_their_own() {
+        let profile = plimsoll_engine::Profile::built_in("qwen3-32b-h200-tp2").unwrap();
+        let pool = |name| crate::world::PoolConfig::new(name, &profile);
+        let config = crate::world::WorldConfig::disaggregated(pool("prefill"), pool("decode"));
+        let slo = Slo::of_millis(1_000, 30);
+        let wanted = |text: &str| {
+            let mut policy = super::super::from_text(text, &config.briefing(), &slo).unwrap();
+            let mut prefill = came(600).pools.remove(0);
+            prefill.role = Role::Prefill;
+            let mut decode = came(600).pools.remove(0);
+            (decode.id, decode.role) = (PoolId(1), Role::Decode);
+            targets(&policy.decide(at(10), &Observation { window: at(10), pools: vec![prefill, decode] }))
+        };
+        let (alike, apart) = (wanted("demand:utilisation=0.5"), wanted("demand:utilisation=0.5,decode=0.1"));
+        assert_eq!(alike[0], apart[0]);
+        assert!(apart[1] > 3 * alike[1], "{apart:?} {alike:?}");
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("kpa:in_flight=70", "Knative's autoscaler; stable=60, panic=6 s, threshold=200 %"),
     (
         "demand:utilisation=0.7",
-        "by the request rate and the profile; window=60, hold=300, period=none or seconds",
+        "by the request rate and the profile; window=60, hold=300, period=none or seconds, decode=another utilisation",
     ),
     ("dynamo:target=throughput", "NVIDIA Dynamo's planner 1.6.1: target throughput, latency, load or sla"),
     (

@@ -5,6 +5,7 @@
 //! replica that only prefills has an event an iteration, since what it finishes goes on to another.
 
 mod config;
+mod fault_text;
 mod faults;
 mod observe;
 mod pool;
@@ -19,6 +20,7 @@ use plimsoll_common::{engine::Role, units::Micros};
 use plimsoll_engine::{Request, RequestId};
 
 pub use config::{ConfigError, KvTransfer, Lost, PoolConfig, Serving, StartUp, WorldConfig};
+pub use fault_text::{FAULTS, FaultError};
 pub use faults::{Fault, Who};
 pub use router::Router;
 
