@@ -349,3 +349,6 @@ fn forget<T>(events: &mut VecDeque<(Micros, T)>, now: Micros, seconds: u32) {
         events.pop_front();
     }
 }
+
+#[cfg(test)]
+mod tests;

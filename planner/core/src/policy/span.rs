@@ -28,6 +28,12 @@ impl Span {
         Self(Micros::from_millis(millis))
     }
 
+    /// In seconds.
+    #[must_use]
+    pub const fn as_secs(self) -> f64 {
+        self.0.as_secs_f64()
+    }
+
     /// A number of seconds; not negative, finite.
     ///
     /// # Errors
