@@ -144,7 +144,8 @@ struct Due {
 /// In which order what is due is asked; the order of the variants is the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Urgency {
-    /// An essential value that is ten seconds old: asked whatever is left of the budget.
+    /// An essential value that is ten seconds old, or that was not asked for ten seconds of a GPU that came: asked whatever is
+    /// left of the budget. Otherwise those of the GPUs that were here before would leave a new one no room.
     Overdue,
     /// It waited too long: nothing else is asked until there is room for it.
     Aged,
@@ -301,7 +302,7 @@ impl Governor {
         let waited = task.since + ESSENTIAL <= now + self.interval / 2;
         let is_dear = self.price(job.ask) >= Price::Dear;
         let urgency = match job.ask {
-            Ask::Metric(metric) if metric.is_essential() && task.asked && waited => Urgency::Overdue,
+            Ask::Metric(metric) if metric.is_essential() && waited => Urgency::Overdue,
             _ if aged_at <= now => Urgency::Aged,
             _ if is_dear => Urgency::Dear,
             Ask::Metric(metric) if metric.is_essential() => Urgency::Essential,
