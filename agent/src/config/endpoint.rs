@@ -92,6 +92,9 @@ pub struct EndpointTable {
     /// The folder to which it writes a record of each request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_metrics_dir: Option<PathBuf>,
+    /// Whether TensorRT-LLM's page of finished requests is drained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_stats: Option<bool>,
     /// Where it publishes forward-pass metrics.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub forward_pass_metrics: Vec<String>,
@@ -142,6 +145,7 @@ impl EndpointTable {
         "follower",
         "iteration-stats",
         "request-metrics-dir",
+        "request-stats",
         "forward-pass-metrics",
         "otlp-service",
         "bearer-token-file",

@@ -8,7 +8,7 @@ use std::{
     str::FromStr,
 };
 
-use plimsoll_common::ids::EngineId;
+use plimsoll_common::{engine::EngineKind, ids::EngineId};
 use plimsoll_shell::config::Problems;
 
 use super::{Endpoint, EndpointTable, Settings};
@@ -23,6 +23,8 @@ const MAX_SOCKET_PATH_BYTES: usize = 107;
 pub struct ExactSources {
     /// The folder to which it writes a record of each request.
     pub request_metrics_dir: Option<PathBuf>,
+    /// Whether TensorRT-LLM's `/perf_metrics` is read (up to 1.2). Reading it takes it away from every other reader.
+    pub request_stats: bool,
     /// Where it publishes forward-pass metrics, one address a data-parallel rank.
     pub forward_pass_metrics: Vec<FpmAddress>,
     /// The `service.name` or `service.instance.id` of its OTLP traces.
@@ -98,6 +100,16 @@ pub(super) fn check(
     if let Some(dir) = table.request_metrics_dir.as_deref().filter(|dir| !dir.is_absolute()) {
         problems.push(format!("{}: '{}' is no path from '/'", place("request-metrics-dir"), dir.display()));
     }
+    let request_stats = table.request_stats.unwrap_or(false);
+    if request_stats && table.kind.is_some_and(|kind| kind != EngineKind::TensorRtLlm) {
+        problems.push(format!("{}: only trtllm has such a page", place("request-stats")));
+    }
+    if request_stats && table.request_metrics_dir.is_some() {
+        problems.push(format!(
+            "{}: request-metrics-dir tells of the same requests, which would count twice; give one of the two",
+            place("request-stats")
+        ));
+    }
     let streams = &table.forward_pass_metrics;
     if streams.len() > MAX_STREAMS {
         problems.push(format!(
@@ -110,6 +122,7 @@ pub(super) fn check(
     let forward_pass_metrics = streams.iter().filter_map(address).collect();
     ExactSources {
         request_metrics_dir: table.request_metrics_dir.clone(),
+        request_stats,
         forward_pass_metrics,
         otlp_service: table.otlp_service.clone(),
     }

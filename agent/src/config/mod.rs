@@ -267,6 +267,25 @@ mod tests {
     }
 
     #[test]
+    fn requests_are_told_once_and_by_an_engine_that_can() {
+        use plimsoll_common::engine::EngineKind;
+        let table = |kind| EndpointTable {
+            url: "http://a:1".to_owned(),
+            kind,
+            request_stats: Some(true),
+            ..EndpointTable::default()
+        };
+        let drains = |table: EndpointTable| load(|s| s.endpoint = vec![table]);
+        assert!(drains(table(Some(EngineKind::TensorRtLlm))).unwrap().endpoints[0].exact.request_stats);
+        assert!(drains(table(None)).unwrap().endpoints[0].exact.request_stats);
+        let twice = EndpointTable { request_metrics_dir: Some("/logs".into()), ..table(None) };
+        for (wrong, why) in [(table(Some(EngineKind::Vllm)), "only trtllm"), (twice, "count twice")] {
+            let problems = drains(wrong).unwrap_err();
+            assert!(problems.len() == 1 && problems[0].contains(why), "{problems:?}");
+        }
+    }
+
+    #[test]
     fn the_only_engine_owns_spans_without_a_name() {
         let receiver = |engines: &[&str], default: Option<&str>| {
             let config = load(|s| {

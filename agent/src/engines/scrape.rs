@@ -214,6 +214,9 @@ impl Scraper {
         self.version = version.or_else(|| self.version.take());
         let mut update = self.tracker.observe(&page);
         update.identity.version.clone_from(&self.version);
+        let requests = self.side.take_requests();
+        update.quality.malformed_lines += requests.malformed;
+        update.requests = requests.samples;
         *buckets = Some(Buckets::of(&page));
         (Ok(update), taken)
     }

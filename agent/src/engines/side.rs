@@ -1,4 +1,4 @@
-//! What is read next to an engine's metrics page: SGLang's snapshot, TensorRT-LLM's iteration statistics.
+//! What is read next to an engine's metrics page: SGLang's snapshot, TensorRT-LLM's statistics of iterations and requests.
 
 use std::time::Duration;
 
@@ -12,10 +12,17 @@ use super::{
     page::EnginePage,
     scrape_error::ScrapeError,
 };
-use crate::config::Endpoint;
+use crate::{
+    config::Endpoint,
+    exact::{DrainedRequests, read_drained},
+};
 
 /// Where TensorRT-LLM's iteration statistics are drained.
 const ITERATIONS_PATH: &str = "/metrics";
+/// Where TensorRT-LLM up to 1.2 tells of the requests that ended.
+const REQUESTS_PATH: &str = "/perf_metrics";
+/// The longest answer that is read of it: some 5,000 requests.
+const REQUESTS_BYTES: usize = 4 << 20;
 /// How long a page that the server does not have, or does not show us, is left alone.
 const LEFT_ALONE: Duration = Duration::from_mins(5);
 /// How long one that failed is left alone.
@@ -28,6 +35,10 @@ const LOADS_BYTES: usize = 1 << 20;
 pub(super) struct SidePages {
     loads: Turn,
     iterations: Turn,
+    requests: Turn,
+    /// Whether the requests were read before: those that lay there at the first look are history.
+    requests_begun: bool,
+    drained: DrainedRequests,
     version: Option<String>,
 }
 
@@ -57,6 +68,11 @@ impl SidePages {
         self.version.as_ref()
     }
 
+    /// The requests that ended since this was last called, where they are read.
+    pub(super) fn take_requests(&mut self) -> DrainedRequests {
+        std::mem::take(&mut self.drained)
+    }
+
     /// Completes the metrics page, or stands in for one that the server does not have. What a further page lacks costs
     /// nothing of the metrics page.
     pub(super) async fn complete(
@@ -69,8 +85,13 @@ impl SidePages {
             Ok(mut page) => {
                 match page.kind {
                     Some(EngineKind::Sglang) => drop(self.lay_loads_over(client, &mut page).await),
-                    Some(EngineKind::TensorRtLlm) if endpoint.iteration_stats => {
-                        self.lay_iterations_over(client, &mut page).await;
+                    Some(EngineKind::TensorRtLlm) => {
+                        if endpoint.iteration_stats {
+                            self.lay_iterations_over(client, &mut page).await;
+                        }
+                        if endpoint.exact.request_stats {
+                            self.drain_requests(client).await;
+                        }
                     }
                     _ => {}
                 }
@@ -106,6 +127,30 @@ impl SidePages {
                 tracing::debug!(%error, "the engine's snapshot is left out");
                 self.loads.not_before = Some(now + LEFT_ALONE);
                 false
+            }
+        }
+    }
+
+    async fn drain_requests(&mut self, client: &mut Client) {
+        let now = Instant::now();
+        if !self.requests.is_due(now) {
+            return;
+        }
+        let answer = client.get(REQUESTS_PATH, REQUESTS_BYTES).await;
+        self.requests.took(now, answer.as_ref().err());
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::warn!(%error, "the engine's finished requests can't be read");
+                return;
+            }
+        };
+        match read_drained(answer) {
+            Ok(drained) if self.requests_begun => self.drained = drained,
+            Ok(_) => self.requests_begun = true,
+            Err(error) => {
+                tracing::warn!(%error, "the engine's finished requests are no such page");
+                self.requests.not_before = Some(now + LEFT_ALONE);
             }
         }
     }

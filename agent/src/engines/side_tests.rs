@@ -9,7 +9,7 @@ use std::{
 };
 
 use plimsoll_common::{
-    engine::EngineKind,
+    engine::{DistributionKind, EngineKind},
     ids::{EngineId, ModelName},
     wire::EngineState,
 };
@@ -173,6 +173,54 @@ async fn iterations_are_drained_only_where_the_operator_says_so() {
     assert_eq!(first.delta.generation_tokens, Some(0), "what was there before is a baseline");
     let second = draining.next().await.outcome.unwrap();
     assert_eq!((second.delta.generation_tokens, second.delta.progress), (Some(7), Some(true)));
+}
+
+#[tokio::test]
+async fn ended_requests_are_drained_only_where_the_operator_says_so() {
+    let entry = |id: usize| {
+        format!(
+            "{{\"request_id\": {id}, \"perf_metrics\": {{\"timing_metrics\": {{\"arrival_time\": 10.0, \
+             \"first_scheduled_time\": 10.25, \"first_token_time\": 10.5, \"last_token_time\": 12.5}}}}}}"
+        )
+    };
+    let drained = Arc::new(AtomicUsize::new(0));
+    let counted = drained.clone();
+    let server = serve(bound().await, move |_, path| match path {
+        "/prometheus/metrics" => Reply::Send(ok(b"trtllm_num_requests_running{model_name=\"m\"} 1\n")),
+        "/perf_metrics" => Reply::Send(ok(match counted.fetch_add(1, Ordering::SeqCst) {
+            0 => format!("[{},{}]", entry(1), entry(2)),
+            1 => format!("[{},{{\"perf_metrics\": 7}}]", entry(3)),
+            2 => "[]".to_owned(),
+            _ => "no page".to_owned(),
+        }
+        .as_bytes())),
+        _ => not_found(),
+    });
+    let trtllm = |drain: bool| {
+        move |endpoint: &mut Endpoint| {
+            endpoint.kind = Some(EngineKind::TensorRtLlm);
+            endpoint.metrics_path = "/prometheus/metrics".to_owned();
+            endpoint.exact.request_stats = drain;
+        }
+    };
+    let mut plain = Scraping::of(&server, trtllm(false));
+    for _ in 0..3 {
+        assert!(plain.next().await.outcome.unwrap().requests.is_empty());
+    }
+    assert_eq!(drained.load(Ordering::SeqCst), 0);
+    drop(plain);
+    let mut draining = Scraping::of(&server, trtllm(true));
+    let first = draining.next().await.outcome.unwrap();
+    assert!(first.requests.is_empty(), "what lay there before is history");
+    let second = draining.next().await.outcome.unwrap();
+    let ttft = second.requests.get(DistributionKind::Ttft).unwrap();
+    assert_eq!((ttft.count(), ttft.sum(), second.quality.malformed_lines), (1, 500_000, 1));
+    for _ in 0..5 {
+        let update = draining.next().await.outcome.unwrap();
+        assert!(update.requests.is_empty(), "what is no such page costs nothing of the metrics page");
+        assert_eq!(update.gauges.running, Some(1));
+    }
+    assert_eq!(drained.load(Ordering::SeqCst), 4, "and is left alone");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use super::{
     series::{Follow, Gained, Known, Series},
     update::{EngineDelta, EngineGauges, EngineIdentity, EngineUpdate, HistogramDelta},
 };
+use crate::exact::ExactSamples;
 
 /// The most label sets of one family that are remembered; beyond it those that the newest page lacks are forgotten.
 const MAX_REMEMBERED: usize = 16_384;
@@ -105,6 +106,7 @@ impl EngineTracker {
             gauges: page.gauges,
             delta,
             quality: page.quality,
+            requests: ExactSamples::default(),
         }
     }
 }

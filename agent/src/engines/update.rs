@@ -11,7 +11,7 @@ use plimsoll_common::{
 use tokio::time::Instant;
 
 use super::{scrape_error::ScrapeError, slo::SloEdge, state::Seen};
-use crate::exposition::LineError;
+use crate::{exact::ExactSamples, exposition::LineError};
 
 /// One scrape of one engine.
 #[derive(Debug)]
@@ -54,6 +54,8 @@ pub struct EngineUpdate {
     pub delta: EngineDelta,
     /// How well the page could be read.
     pub quality: PageQuality,
+    /// What the engine tells exactly of requests that ended since the page before.
+    pub requests: ExactSamples,
 }
 
 /// What an engine says it is. `None`: its pages do not tell.
@@ -167,9 +169,9 @@ pub struct HistogramDelta {
 /// How well a page could be read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PageQuality {
-    /// Malformed lines, skipped.
+    /// Malformed lines, skipped; entries of TensorRT-LLM's `/perf_metrics` among them.
     pub malformed_lines: u64,
-    /// The first of them.
+    /// The first of them that is a line.
     pub first_malformed: Option<LineError>,
     /// Well-formed samples that were left out because a limit was reached.
     pub dropped_samples: u64,

@@ -1,9 +1,10 @@
-//! TensorRT-LLM's request log (`perf_metrics_output_dir`), schema version 1, and the entries of the older
-//! `/perf_metrics`, which look the same. From the engine's published source; not seen on the wire.
+//! TensorRT-LLM's request log (`perf_metrics_output_dir`), schema version 1, and the older page `/perf_metrics` (up to 1.2),
+//! whose entries look the same. From the engine's published source; not seen on the wire.
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
+    batch::ExactSamples,
     record::RequestRecord,
     tail::{Line, LineError},
 };
@@ -52,32 +53,76 @@ struct Timing {
     last_token_time: Option<f64>,
 }
 
+/// An entry of the page: one that is no record spoils none of the others.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Row(Row),
+    Other(IgnoredAny),
+}
+
+/// The requests that ended since the page was last read, whoever read it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DrainedRequests {
+    /// What they took.
+    pub samples: ExactSamples,
+    /// Entries that are no records, and values that can't be true.
+    pub malformed: u64,
+}
+
+/// Reads `/perf_metrics`, which empties itself when it is read.
+///
+/// # Errors
+/// When it is no JSON array; says where, never what stands there.
+pub fn read_drained(bytes: &[u8]) -> Result<DrainedRequests, LineError> {
+    let entries: Vec<Entry> =
+        serde_json::from_slice(bytes).map_err(|error| LineError::Json { at: error.column() })?;
+    let mut drained = DrainedRequests::default();
+    for entry in entries {
+        let record = match entry {
+            Entry::Row(row) => row.record(),
+            Entry::Other(IgnoredAny) => Err(LineError::Json { at: 0 }),
+        };
+        match record {
+            Ok(Some(record)) => drained.malformed += record.count_into(&mut drained.samples).impossible,
+            Ok(None) => {}
+            Err(_) => drained.malformed += 1,
+        }
+    }
+    Ok(drained)
+}
+
 /// Reads one line; `None` for a record that is not to be counted: an unfinished request, or a front's own row.
 pub(super) fn read(line: Line<'_>) -> Result<Option<RequestRecord>, LineError> {
-    let row: Row = line.decode()?;
-    if let Some(version) = row.schema_version.filter(|version| *version != SCHEMA_VERSION) {
-        return Err(LineError::Schema(version));
+    line.decode::<Row>()?.record()
+}
+
+impl Row {
+    fn record(self) -> Result<Option<RequestRecord>, LineError> {
+        if let Some(version) = self.schema_version.filter(|version| *version != SCHEMA_VERSION) {
+            return Err(LineError::Schema(version));
+        }
+        if matches!(self.status, Some(Status::Other)) {
+            return Ok(None);
+        }
+        let phase = self.perf_metrics.or_else(|| self.phases?.server);
+        let Some(timing) = phase.and_then(|phase| phase.timing_metrics) else { return Ok(None) };
+        let between = |from: Option<f64>, to: Option<f64>| {
+            let moment = |time: Option<f64>| time.filter(|seconds| *seconds > 0.0);
+            Some(moment(to)? - moment(from)?)
+        };
+        let Timing { arrival_time, first_scheduled_time, first_token_time, last_token_time } = timing;
+        Ok(Some(RequestRecord {
+            ttft: between(arrival_time, first_token_time),
+            e2e: between(arrival_time, last_token_time),
+            queue: between(arrival_time, first_scheduled_time),
+            prefill: between(first_scheduled_time, first_token_time),
+            decode: between(first_token_time, last_token_time),
+            inference: between(first_scheduled_time, last_token_time),
+            prompt_tokens: None,
+            generated_tokens: None,
+        }))
     }
-    if matches!(row.status, Some(Status::Other)) {
-        return Ok(None);
-    }
-    let phase = row.perf_metrics.or_else(|| row.phases?.server);
-    let Some(timing) = phase.and_then(|phase| phase.timing_metrics) else { return Ok(None) };
-    let between = |from: Option<f64>, to: Option<f64>| {
-        let moment = |time: Option<f64>| time.filter(|seconds| *seconds > 0.0);
-        Some(moment(to)? - moment(from)?)
-    };
-    let Timing { arrival_time, first_scheduled_time, first_token_time, last_token_time } = timing;
-    Ok(Some(RequestRecord {
-        ttft: between(arrival_time, first_token_time),
-        e2e: between(arrival_time, last_token_time),
-        queue: between(arrival_time, first_scheduled_time),
-        prefill: between(first_scheduled_time, first_token_time),
-        decode: between(first_token_time, last_token_time),
-        inference: between(first_scheduled_time, last_token_time),
-        prompt_tokens: None,
-        generated_tokens: None,
-    }))
 }
 
 #[cfg(test)]
@@ -130,5 +175,23 @@ mod tests {
         let newer = ROW.replacen("{", r#"{"schema_version":2,"#, 1);
         assert_eq!(of(&newer), Err(LineError::Schema(2)));
         assert!(of(&ROW.replace("100.0,", "\"soon\",")).is_err());
+    }
+
+    #[test]
+    fn a_page_is_counted_entry_by_entry() {
+        use plimsoll_common::engine::DistributionKind;
+        // A whole one, one whose last token came before the first, one that is none, one that was aborted.
+        let backwards = ROW.replace("102.5", "100.25");
+        let page = format!("[{ROW},{backwards},7,{}]", ROW.replace("complete", "aborted"));
+        let drained = read_drained(page.as_bytes()).unwrap();
+        let count = |kind| drained.samples.get(kind).map(|cells| (cells.count(), cells.sum()));
+        assert_eq!(count(DistributionKind::Ttft), Some((2, 1_000_000)));
+        assert_eq!(count(DistributionKind::Decode), Some((1, 2_000_000)));
+        assert_eq!(count(DistributionKind::Isl), None, "it does not tell tokens");
+        assert_eq!(drained.malformed, 2);
+        assert_eq!(read_drained(b" []"), Ok(DrainedRequests::default()));
+        for bad in ["", "{}", "[", "[{]", "null", "not found"] {
+            assert!(read_drained(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 }

@@ -26,7 +26,7 @@ pub use self::{
 use crate::{
     config::Endpoint,
     engines::EngineReading,
-    exact::ExactReading,
+    exact::{ExactBatch, ExactReading},
     gpu::{GpuReading, GpuSnapshot},
     topology::{Topology, TopologyMemory},
 };
@@ -68,7 +68,14 @@ impl Window {
     }
 
     /// Takes what one scrape of one engine told, and says whether its state is another than before.
-    pub fn observe(&mut self, reading: EngineReading) -> bool {
+    pub fn observe(&mut self, mut reading: EngineReading) -> bool {
+        if let Ok(update) = &mut reading.outcome
+            && !update.requests.is_empty()
+        {
+            let samples = update.requests.take();
+            let batch = ExactBatch { samples, passes: None };
+            self.observe_exact(ExactReading { engine: reading.engine, taken: reading.taken, batch });
+        }
         self.engines.get_mut(reading.engine).is_some_and(|engine| engine.observe(reading))
     }
 

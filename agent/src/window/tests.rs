@@ -13,7 +13,7 @@ use super::*;
 use crate::engines::{
     EngineDelta, EngineGauges, EngineIdentity, EngineUpdate, HistogramDelta, PageQuality, ScrapeError, Seen,
 };
-use crate::gpu::GpuStatus;
+use crate::{exact::ExactSamples, gpu::GpuStatus};
 
 fn endpoint(id: &str) -> Endpoint {
     Endpoint {
@@ -46,8 +46,8 @@ fn reading(engine: usize, delta: EngineDelta) -> EngineReading {
         kv_usage: Ratio::new(0.25).ok(),
         ..EngineGauges::default()
     };
-    let update =
-        EngineUpdate { identity: EngineIdentity::default(), gauges, delta, quality: PageQuality::default() };
+    let (identity, quality) = (EngineIdentity::default(), PageQuality::default());
+    let update = EngineUpdate { identity, gauges, delta, quality, requests: ExactSamples::default() };
     let now = Instant::now();
     let seen = Seen { state: EngineState::Ready, evidence: StateEvidence::PageRead, ..Seen::nothing(now) };
     EngineReading {

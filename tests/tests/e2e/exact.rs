@@ -87,7 +87,7 @@ async fn source(setting: &Setting, engine: usize, kind: &str) -> Value {
 }
 
 #[tokio::test]
-async fn request_logs_are_counted_exactly_and_prompts_stay_where_they_are() {
+async fn request_records_are_counted_exactly_and_prompts_stay_where_they_are() {
     let (world, http) = (World::new().expect("programs"), Http::default());
     let (sglang_dir, trtllm_dir) = (folder(&world, "sglang"), folder(&world, "trtllm"));
     let sglang = engine(
@@ -104,6 +104,21 @@ async fn request_logs_are_counted_exactly_and_prompts_stay_where_they_are() {
         &["--engine", "trtllm", "--return-perf-metrics", "--perf-metrics-output-dir", &trtllm_dir],
     )
     .await;
+    let drained = engine(
+        &world,
+        &http,
+        "drained",
+        &[
+            "--engine",
+            "trtllm",
+            "--engine-version",
+            "1.2.0",
+            "--return-perf-metrics",
+            "--perf-metrics-max-requests",
+            "1000",
+        ],
+    )
+    .await;
     let endpoints = vec![
         endpoint("sglang", sglang.url(), &[("request-metrics-dir", json!(sglang_dir))]),
         endpoint(
@@ -115,19 +130,27 @@ async fn request_logs_are_counted_exactly_and_prompts_stay_where_they_are() {
                 ("model", json!("trtllm")),
             ],
         ),
+        endpoint(
+            "drained",
+            drained.url(),
+            &[("request-stats", json!(true)), ("kind", json!("trtllm")), ("model", json!("drained"))],
+        ),
     ];
     let mut setting = setting(world, http, endpoints).await;
-    setting.agent.engines_ready(2).await.expect("the pages of both");
-    let (sglang, trtllm) = (Arc::new(sglang), Arc::new(trtllm));
-    let both = vec![Arc::clone(&sglang), Arc::clone(&trtllm)];
-    play(both, requests(60.0, REQUESTS, 7), 0).await.expect("answers");
+    setting.agent.engines_ready(3).await.expect("the pages of all");
+    let (sglang, trtllm, drained) = (Arc::new(sglang), Arc::new(trtllm), Arc::new(drained));
+    let all = vec![Arc::clone(&sglang), Arc::clone(&trtllm), Arc::clone(&drained)];
+    play(all, requests(60.0, REQUESTS, 7), 0).await.expect("answers");
 
     let (page, worst) = exactly(&mut setting.planner, &sglang, &["ttft", "e2e", "queue", "isl", "osl"]).await;
     println!("SGLang's percentiles are off by {:.2} % at most", worst * 100.0);
     let seen = &page["model"]["windows"]["5m"]["distributions"];
     assert_eq!(seen["ttft"]["source"], "bucketed", "what the page tells stands beside: {seen}");
     assert_eq!(seen["ttft"]["count"], seen["ttft_exact"]["count"], "{seen}");
-    exactly(&mut setting.planner, &trtllm, &["ttft", "e2e", "queue", "prefill", "decode", "inference"]).await;
+    for engine in [&trtllm, &drained] {
+        let names = ["ttft", "e2e", "queue", "prefill", "decode", "inference"];
+        exactly(&mut setting.planner, engine, &names).await;
+    }
     for engine in 0..2 {
         let source = source(&setting, engine, "request_log").await;
         assert_eq!((&source["state"], &source["malformed"]), (&json!("ok"), &json!(0)), "{source}");
