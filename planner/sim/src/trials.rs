@@ -22,6 +22,10 @@ const NEAR: f64 = 0.02;
 /// How much more GPU-hours than the best so far a policy may take in the first draw and still be tried in the others.
 const DEARER: f64 = 1.05;
 
+/// How much more GPU-hours than the best so far the lowest rung of a ladder that keeps the promise in the first draw
+/// may take, and the rungs around it still be tried.
+const FAR: f64 = 1.1;
+
 /// One draw of one policy, in the numbers that are judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
@@ -172,7 +176,7 @@ impl<'a> Trials<'a> {
     /// # Errors
     /// If a text names no policy, or there cannot be such a world.
     pub fn cheapest(&self, texts: &[String]) -> Result<Option<Chosen>, CausalError> {
-        let Some((first, others)) = self.draws.split_first() else { return Ok(None) };
+        let Some(first) = self.draws.first() else { return Ok(None) };
         let mut tried = Vec::with_capacity(texts.len());
         for text in texts {
             tried.push((text, one(first, text)?));
@@ -181,28 +185,101 @@ impl<'a> Trials<'a> {
             return Ok(None);
         };
         tried.sort_by(|a, b| a.1.gpu_hours.total_cmp(&b.1.gpu_hours));
-        let complete = |(text, figures): &(&String, Figures)| -> Result<Trial, CausalError> {
-            let mut trial = Trial { policy: (*text).clone(), draws: vec![*figures] };
-            for draw in others {
-                trial.draws.push(one(draw, text)?);
-            }
-            Ok(trial)
-        };
         let mut best: Option<Trial> = None;
-        for candidate in tried.iter().filter(|(_, first)| first.attained >= self.goal() - NEAR) {
+        for (text, figures) in tried.iter().filter(|(_, first)| first.attained >= self.goal() - NEAR) {
             let limit = best.as_ref().map_or(f64::INFINITY, Trial::gpu_hours);
-            if candidate.1.gpu_hours > limit * DEARER {
+            if figures.gpu_hours > limit * DEARER {
                 break;
             }
-            let trial = complete(candidate)?;
-            if trial.attained() >= self.goal() - 1e-12 && trial.gpu_hours() < limit {
+            let trial = self.complete(text, *figures)?;
+            if self.keeps(&trial) && trial.gpu_hours() < limit {
                 best = Some(trial);
             }
         }
         Ok(Some(match best {
             Some(trial) => Chosen { trial, kept: true },
-            None => Chosen { trial: complete(&most)?, kept: false },
+            None => Chosen { trial: self.complete(most.0, most.1)?, kept: false },
         }))
+    }
+
+    /// The causal bound: the cheapest policy of a grid that keeps the promise on average. In each of the grid's ladders,
+    /// which go from the most replicas to the fewest, fewer are taken to attain no more: the lowest rung that keeps
+    /// the promise is found by bisection in the first draw, and from there rung by rung on average.
+    ///
+    /// # Errors
+    /// If a text names no policy, or there cannot be such a world.
+    pub fn causal(&self, ladders: &[Vec<String>]) -> Result<Option<Chosen>, CausalError> {
+        let mut best: Option<Chosen> = None;
+        for ladder in ladders {
+            let limit = best.as_ref().filter(|best| best.kept).map_or(f64::INFINITY, |b| b.trial.gpu_hours());
+            let Some(found) = self.lowest(ladder, limit)? else { continue };
+            let better = best.as_ref().is_none_or(|best| match (found.kept, best.kept) {
+                (true, true) => found.trial.gpu_hours() < best.trial.gpu_hours(),
+                (false, false) => found.trial.draws[0].attained > best.trial.draws[0].attained,
+                (kept, _) => kept,
+            });
+            if better {
+                best = Some(found);
+            }
+        }
+        Ok(best)
+    }
+
+    /// The lowest rung of a ladder that keeps the promise, unless all that keep it take more GPU-hours than the limit;
+    /// its top if none does.
+    fn lowest(&self, ladder: &[String], limit: f64) -> Result<Option<Chosen>, CausalError> {
+        let (Some(first), Some(top)) = (self.draws.first(), ladder.first()) else { return Ok(None) };
+        // The top is taken to keep it until it is tried.
+        let (mut keeps, mut misses) = (0, ladder.len());
+        while misses - keeps > 1 {
+            let middle = keeps + (misses - keeps) / 2;
+            if one(first, &ladder[middle])?.attained >= self.goal() - 1e-12 {
+                keeps = middle
+            } else {
+                misses = middle
+            }
+        }
+        let figures = one(first, &ladder[keeps])?;
+        if figures.gpu_hours > limit * FAR {
+            return Ok(None);
+        }
+        let mut trial = self.complete(&ladder[keeps], figures)?;
+        while self.keeps(&trial) {
+            let Some(next) = ladder.get(keeps + 1) else { break };
+            let lower = self.near(next)?;
+            let Some(lower) = lower.filter(|lower| self.keeps(lower)) else { break };
+            (keeps, trial) = (keeps + 1, lower);
+        }
+        while !self.keeps(&trial) && keeps > 0 {
+            keeps -= 1;
+            trial = self.policy(&ladder[keeps])?;
+        }
+        let kept = self.keeps(&trial);
+        let trial = if kept { trial } else { self.policy(top)? };
+        Ok(Some(Chosen { trial, kept }))
+    }
+
+    /// Tries a policy in the first draw, and in the others if it is not far from keeping the promise there.
+    fn near(&self, text: &str) -> Result<Option<Trial>, CausalError> {
+        let Some(first) = self.draws.first() else { return Ok(None) };
+        let figures = one(first, text)?;
+        if figures.attained < self.goal() - NEAR {
+            return Ok(None);
+        }
+        self.complete(text, figures).map(Some)
+    }
+
+    /// Tries a policy in all draws but the first, of which the figures are known.
+    fn complete(&self, text: &str, first: Figures) -> Result<Trial, CausalError> {
+        let mut trial = Trial { policy: text.to_owned(), draws: vec![first] };
+        for draw in self.draws.iter().skip(1) {
+            trial.draws.push(one(draw, text)?);
+        }
+        Ok(trial)
+    }
+
+    fn keeps(&self, trial: &Trial) -> bool {
+        trial.attained() >= self.goal() - 1e-12
     }
 
     /// The clairvoyant oracle, replayed in every draw: with the tightest [`HEADROOM`] at which it keeps the promise. If
@@ -307,6 +384,8 @@ mod tests {
         let kept = all.iter().filter(|trial| trial.keeps(&slo));
         let best = kept.min_by(|a, b| a.gpu_hours().total_cmp(&b.gpu_hours())).unwrap();
         assert_eq!(*best, chosen.trial);
+        // A ladder goes the same way, from the most replicas to the fewest.
+        assert_eq!(trials.causal(&[texts]).unwrap().unwrap(), chosen);
         assert!(best.draws.len() == 2 && best.range().0 <= best.attained());
     }
 
@@ -337,6 +416,8 @@ mod tests {
         let texts = ["demand:utilisation=0.9".to_owned(), "static:1".to_owned()];
         assert!(!trials.cheapest(&texts).unwrap().unwrap().kept);
         assert!(trials.policy("nobody").is_err());
+        let causal = trials.causal(&[texts.to_vec()]).unwrap().unwrap();
+        assert!(!causal.kept && causal.trial.policy == texts[0]);
         assert!(Trials::new(&[]).cheapest(&texts).unwrap().is_none());
     }
 }

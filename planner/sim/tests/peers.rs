@@ -10,7 +10,7 @@ use plimsoll_common::units::Micros;
 use plimsoll_core::score::Slo;
 use plimsoll_engine::Profile;
 use plimsoll_sim::{
-    Experiment, PoolConfig, Run, WorldConfig,
+    Experiment, PoolConfig, Run, Trials, WorldConfig,
     bounds::{Grid, Oracle, grid},
     policies::from_text,
     workload::{Workload, read},
@@ -104,19 +104,13 @@ fn the_causal_bound_on_azure_conversations_times_four() {
     // As many as the static fleet that keeps the promise: a start that is too small misses for a minute whatever follows.
     config.pools[0].initial = 4;
     let experiment = Experiment { config: &config, workload: &workload, slo };
-    let bound = experiment
-        .causal_bound(&grid(Grid { disaggregated: true, ..Grid::default() }), &mut |_, _| ())
-        .expect("a grid");
-    for tried in &bound.tried {
-        let attained = tried.score.attained.map_or(1.0, |share| share.low().get());
-        println!(
-            "{:<60} {:>6.2} % {:>6.2} GPU-h",
-            tried.policy,
-            attained * 100.0,
-            tried.score.gpu_hours.total
-        );
-    }
-    let best = bound.best.expect("one that keeps the promise");
-    println!("causal bound: {} at {:.2} GPU-h", best.policy, best.score.gpu_hours.total);
-    assert!(best.score.kept());
+    let ladders = grid(Grid { disaggregated: true, ..Grid::default() });
+    let bound = Trials::new(&[experiment]).causal(&ladders).expect("a grid").expect("ladders");
+    println!(
+        "causal bound: {} attains {:.2} % with {:.2} GPU-h",
+        bound.trial.policy,
+        bound.trial.attained() * 100.0,
+        bound.trial.gpu_hours()
+    );
+    assert!(bound.kept);
 }

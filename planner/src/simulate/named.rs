@@ -80,8 +80,10 @@ impl Named {
                 (run, name)
             }
             Kind::Causal(of) => {
-                let Some(best) = experiment.causal_bound(&grid(*of), watcher)?.best else { return Ok(None) };
-                (policy(&best.policy, watcher)?, format!("causal bound: {}", best.policy))
+                let bound = Trials::new(std::slice::from_ref(experiment)).causal(&grid(*of))?;
+                let Some(bound) = bound.filter(|bound| bound.kept) else { return Ok(None) };
+                let text = bound.trial.policy;
+                (policy(&text, watcher)?, format!("causal bound: {text}"))
             }
         };
         run.outcome.policy = name;

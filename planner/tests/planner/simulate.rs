@@ -94,7 +94,7 @@ fn bounds_are_found_and_mishaps_happen() {
     assert!(hours(&runs[2]) < hours(&runs[0]), "{} {}", hours(&runs[2]), hours(&runs[0]));
     assert!(runs.iter().all(|run| run["aborted"] == 0));
 
-    let faults = ["--fault", "death:at=61s,replica=all", "--fault", "slow:from=2m,to=3m,factor=3"];
+    let faults = ["--fault", "death:at=210s", "--fault", "slow:from=210s,to=220s,factor=1.2"];
     let runs = run(&faults);
     assert!(runs.iter().any(|run| run["aborted"].as_u64().unwrap() > 0));
     let runs = run(&[&faults[..], &["--lost", "retry"]].concat());

@@ -1,36 +1,13 @@
 //! The causal bound: the cheapest of a declared grid of policies that keeps the promise, chosen in hindsight.
 //!
 //! No policy reaches the oracle, which foresees the noise of every slot. What can be reached without foresight is
-//! bounded from above by what a good family of policies does with the best parameters for exactly this workload.
+//! bounded from above by what a good family of policies does with the best parameters for exactly this workload. The
+//! family is [`Demand`](crate::policies::Demand), reactive or seasonal, and sizing by requests in flight; what is
+//! chosen of it and how stands with [`Trials::causal`](crate::Trials::causal).
 
-use plimsoll_core::score::Score;
+use crate::{policies::PolicyError, world::ConfigError};
 
-use crate::{
-    experiment::{Experiment, Watcher},
-    policies::{PolicyError, from_text},
-    world::ConfigError,
-};
-
-/// One policy of the grid.
-#[derive(Clone, Debug)]
-pub struct Tried {
-    /// As it is written.
-    pub policy: String,
-    /// How well it went.
-    pub score: Score,
-}
-
-/// What the grid can do.
-#[derive(Clone, Debug)]
-pub struct CausalBound {
-    /// The one with the fewest GPU-hours that kept the promise, the first of the grid among equals; none if none did:
-    /// then the oracle is what to judge by.
-    pub best: Option<Tried>,
-    /// Every policy, in the order of the grid.
-    pub tried: Vec<Tried>,
-}
-
-/// Why the grid could not be tried.
+/// Why a grid could not be tried.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CausalError {
@@ -49,61 +26,48 @@ pub struct Grid {
     pub period_s: Option<u64>,
     /// Whether prefill and decode have pools of their own: then they have utilisations of their own, too.
     pub disaggregated: bool,
-    /// A third of it, for a first look.
+    /// A part of it, for a first look.
     pub coarse: bool,
 }
 
-/// The declared grid, as policies are written. By request rate and profile: utilisations of 0.4 to 0.9 (with decode
-/// pools, each with 0.5, 0.7 and 0.9 there), windows of 30 and 120 s, holds of 60, 300 and 900 s. By requests in
-/// flight: 8 to 128 a replica, down after 60 and 300 s.
+/// Utilisations, of what the prior says a replica takes; above 1 for where that is too careful, as it is for aggregated
+/// engines, whose prompts come one by one and not with every token.
+const UTILISATIONS: [&str; 26] = [
+    "0.3", "0.35", "0.4", "0.45", "0.5", "0.55", "0.6", "0.65", "0.7", "0.75", "0.8", "0.85", "0.9", "0.95",
+    "1", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.8", "2", "2.2", "2.5", "3",
+];
+
+/// The declared grid, as policies are written, in ladders: from the most replicas to the fewest.
+///
+/// By request rate and profile: utilisations from 0.3 to 3 (with decode pools, each with 0.6, 0.8 and 1 there), for
+/// windows of 30 and 120 s and holds of 60, 300 and 900 s. By requests in flight: 4 to 128 a replica, down after 60
+/// and 300 s.
 #[must_use]
-pub fn grid(of: Grid) -> Vec<String> {
-    let utilisations: &[&str] =
-        if of.coarse { &["0.4", "0.6", "0.8"] } else { &["0.4", "0.5", "0.6", "0.7", "0.8", "0.9"] };
+pub fn grid(of: Grid) -> Vec<Vec<String>> {
     let decode: &[&str] = match (of.disaggregated, of.coarse) {
         (false, _) => &[""],
-        (true, false) => &[",decode=0.5", ",decode=0.7", ",decode=0.9"],
+        (true, false) => &[",decode=0.6", ",decode=0.8", ",decode=1"],
         (true, true) => &[",decode=0.6", ",decode=0.9"],
     };
     let windows: &[u64] = if of.coarse { &[30] } else { &[30, 120] };
     let holds: &[u64] = if of.coarse { &[60, 300] } else { &[60, 300, 900] };
     let season = of.period_s.map(|seconds| format!(",period={seconds}"));
-    let mut texts = Vec::new();
+    let mut ladders = Vec::new();
     for season in std::iter::once(String::new()).chain(season) {
-        for (utilisation, decode) in utilisations.iter().flat_map(|u| decode.iter().map(move |d| (u, d))) {
+        for decode in decode {
             for (window, hold) in windows.iter().flat_map(|w| holds.iter().map(move |h| (w, h))) {
-                texts.push(format!(
-                    "demand:utilisation={utilisation}{decode},window={window},hold={hold}{season}"
-                ));
+                let rung = |utilisation: &&str| {
+                    format!("demand:utilisation={utilisation}{decode},window={window},hold={hold}{season}")
+                };
+                ladders.push(UTILISATIONS.iter().step_by(if of.coarse { 2 } else { 1 }).map(rung).collect());
             }
         }
     }
-    for in_flight in [8, 16, 32, 64, 128] {
-        for cool_down in if of.coarse { &[300][..] } else { &[60, 300] } {
-            texts.push(format!("keda:in_flight={in_flight},poll=10,cool_down={cool_down}"));
-        }
+    for cool_down in if of.coarse { &[300][..] } else { &[60, 300] } {
+        let rung = |n: &u32| format!("keda:in_flight={n},poll=10,cool_down={cool_down}");
+        ladders.push([4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128].iter().map(rung).collect());
     }
-    texts
-}
-
-impl Experiment<'_> {
-    /// Tries every policy of a grid.
-    ///
-    /// # Errors
-    /// If a text names no policy, or there cannot be such a world.
-    pub fn causal_bound(&self, grid: &[String], watcher: Watcher<'_>) -> Result<CausalBound, CausalError> {
-        let briefing = self.config.briefing();
-        let mut tried = Vec::with_capacity(grid.len());
-        for text in grid {
-            let mut policy = from_text(text, &briefing, &self.slo)?;
-            let score = self.run(&mut *policy, watcher)?.score;
-            tried.push(Tried { policy: text.clone(), score });
-        }
-        let hours = |tried: &Tried| tried.score.gpu_hours.total;
-        let kept = tried.iter().filter(|tried| tried.score.kept());
-        let best = kept.min_by(|a, b| hours(a).total_cmp(&hours(b))).cloned();
-        Ok(CausalBound { best, tried })
-    }
+    ladders
 }
 
 #[cfg(test)]
@@ -111,37 +75,21 @@ mod tests {
     use plimsoll_core::score::Slo;
 
     use super::*;
-    use crate::policies::testing::burst_world;
-
-    #[test]
-    fn the_best_is_the_cheapest_that_keeps_the_promise() {
-        let (mut config, workload) = burst_world();
-        config.pools[0].initial = 8;
-        let experiment = Experiment { config: &config, workload: &workload, slo: Slo::of_millis(3_000, 60) };
-        let grid: Vec<String> = ["demand:utilisation=0.6", "demand:utilisation=0.05", "demand:utilisation=1"]
-            .map(str::to_owned)
-            .to_vec();
-        let bound = experiment.causal_bound(&grid, &mut |_, _| ()).unwrap();
-        assert_eq!(bound.tried.len(), 3);
-        let best = bound.best.unwrap();
-        assert!(best.score.kept());
-        let cheaper = |tried: &&Tried| tried.score.gpu_hours.total < best.score.gpu_hours.total;
-        assert!(bound.tried.iter().filter(cheaper).all(|tried| !tried.score.kept()));
-    }
+    use crate::policies::{from_text, testing::burst_world};
 
     #[test]
     fn the_declared_grid_can_be_read() {
         let (config, _) = burst_world();
         let of = |period_s, disaggregated, coarse| grid(Grid { period_s, disaggregated, coarse });
         let day = Some(86_400);
-        let sizes =
+        let grids =
             [of(None, false, false), of(day, false, false), of(None, true, false), of(None, false, true)];
-        assert_eq!(sizes.map(|grid| grid.len()), [46, 82, 118, 11]);
-        for text in of(day, true, false).iter().chain(&of(day, true, true)) {
+        assert_eq!(grids.map(|grid| grid.len()), [8, 14, 20, 3]);
+        for text in of(day, true, false).iter().chain(&of(day, true, true)).flatten() {
             from_text(text, &config.briefing(), &Slo::of_millis(1_000, 30)).unwrap();
         }
         let all = of(day, true, false);
-        let distinct: std::collections::BTreeSet<&String> = all.iter().collect();
-        assert_eq!(distinct.len(), all.len());
+        let distinct: std::collections::BTreeSet<&String> = all.iter().flatten().collect();
+        assert_eq!(distinct.len(), all.iter().map(Vec::len).sum::<usize>());
     }
 }

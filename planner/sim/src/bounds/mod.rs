@@ -4,5 +4,5 @@ mod causal;
 mod levels;
 mod oracle;
 
-pub use causal::{CausalBound, CausalError, Grid, Tried, grid};
+pub use causal::{CausalError, Grid, grid};
 pub use oracle::{HEADROOM, Oracle, SLOT};

@@ -72,10 +72,10 @@ impl Demand {
     }
 
     pub(super) fn read(settings: &Settings<'_>, briefing: &Briefing, slo: &Slo) -> Result<Self, PolicyError> {
-        let utilisation = settings.number("utilisation", (0.01, 1.0))?.unwrap_or(0.7);
+        let utilisation = settings.number("utilisation", (0.01, 5.0))?.unwrap_or(0.7);
         let period = settings.number("period", (60.0, 604_800.0))?.and_then(Micros::from_secs_f64);
         let times = (settings.seconds("window", 60)?, settings.seconds("hold", 300)?, period);
-        let decode = settings.number("decode", (0.01, 1.0))?.unwrap_or(utilisation);
+        let decode = settings.number("decode", (0.01, 5.0))?.unwrap_or(utilisation);
         Ok(Self { decode, ..Self::new(utilisation, times, briefing, slo) })
     }
 

@@ -13,6 +13,8 @@ const make = (tag, attributes = {}, text) => {
 };
 const add = (parent, ...arguments_) => parent.appendChild(make(...arguments_));
 const round = (x, digits = 3) => x === null || x === undefined ? "–" : Number(x.toPrecision(digits)).toLocaleString("en");
+// For axes: 100,000 as 100K.
+const short = (x) => Math.abs(x) < 1e4 ? round(x) : x.toLocaleString("en", { notation: "compact" });
 const percent = (x) => (100 * x).toFixed(x > 0.99 && x < 1 ? 2 : 1) + " %";
 const clock = (s) => {
   const span = spanS;
@@ -38,7 +40,7 @@ function chart(title, unit, lines, { limits = [], log = false, note = "" } = {})
   add(root, "h2", {}, title);
   if (note) add(root, "p", {}, note);
   const legend = add(root, "div", { class: "legend" });
-  for (const line of lines) {
+  for (const line of lines.filter((line) => !line.twin)) {
     const item = add(legend, "span");
     add(item, "span", { class: "swatch", style: `background:${line.color};opacity:${line.dash ? 0.55 : 1}` });
     item.append(line.name + (line.dash ? " (dashed)" : ""));
@@ -55,14 +57,13 @@ function chart(title, unit, lines, { limits = [], log = false, note = "" } = {})
   const marks = log ? Array.from({ length: Math.round(Math.log10(high / low)) + 1 }, (_, i) => low * 10 ** i) : ticks(0, high, 5);
   for (const v of marks) {
     add(svg, "line", { class: "grid", x1: L, x2: W - R, y1: y(v), y2: y(v) });
-    add(svg, "text", { x: L - 6, y: y(v) + 4, "text-anchor": "end" }, round(v));
+    add(svg, "text", { x: L - 6, y: y(v) + 4, "text-anchor": "end" }, short(v));
   }
   const step = steps.find((s) => spanS / s <= 10) || 604800;
   for (let t = 0; t <= spanS; t += step) add(svg, "text", { x: x(t), y: H - 8, "text-anchor": "middle" }, clock(t));
   add(svg, "text", { x: L, y: T + 2 }, unit);
   for (const limit of limits) {
     add(svg, "line", { class: "limit", x1: L, x2: W - R, y1: y(limit.value), y2: y(limit.value) });
-    add(svg, "text", { x: W - R - 4, y: y(limit.value) - 4, "text-anchor": "end" }, limit.name);
   }
   for (const line of lines) {
     let path = "", open = false, before = 0;
@@ -76,6 +77,8 @@ function chart(title, unit, lines, { limits = [], log = false, note = "" } = {})
     add(svg, "path", { d: path, fill: "none", stroke: line.color, "stroke-width": line.width || 1.6,
       "stroke-dasharray": line.dash ? "4 3" : "none", "stroke-opacity": line.dash ? 0.65 : 1 });
   }
+  // After the lines, so that none crosses it.
+  for (const limit of limits) add(svg, "text", { class: "named", x: W - R - 4, y: y(limit.value) - 5, "text-anchor": "end" }, limit.name);
   const cursor = add(svg, "line", { class: "cursor", y1: T, y2: H - B });
   const tip = add(root, "div", { class: "tip" });
   charts.push({ svg, cursor, tip, lines, x, unit });
@@ -148,16 +151,16 @@ if (data.static_best) {
 }
 if (runs.length) {
   add(root, "h2", {}, "Result");
-  const head = ["policy", "attained", "GPU-hours", "starting", "draining", "goodput /s", "minutes below goal", "longest recovery", "actions", "reversals /h", "TTFT p50 / p99 ms", "ITL p50 / p99 ms", "aborted", "unfinished"];
+  const head = ["policy", "attained", "GPU-hours", "of it starting, draining", "goodput /s", "minutes below goal", "in a row", "actions", "reversals /h", "TTFT p50, p99 ms", "ITL p50, p99 ms", "aborted", "unfinished"];
   table(root, head.map((name, i) => ({ name, text: i === 0 })), runs.map((run) => [
     { text: run.policy, color: run.color }, { text: percent(run.attained), bad: run.attained < data.slo.goal }, round(run.score.gpu_hours.total, 4),
-    round(run.score.gpu_hours.starting), round(run.score.gpu_hours.draining), round(run.score.goodput_rps), `${run.score.violations.certain} of ${run.score.violations.minutes}`,
-    `${run.score.violations.longest / 6e7} min`, run.score.actions, round(run.score.reversals_per_hour), `${round(run.ttft_ms.p50)} / ${round(run.ttft_ms.p99)}`,
-    `${round(run.itl_ms.p50)} / ${round(run.itl_ms.p99)}`, { text: String(run.aborted), bad: run.aborted > 0 }, { text: String(run.unfinished), bad: run.unfinished > 0 }]));
+    `${round(run.score.gpu_hours.starting, 2)}, ${round(run.score.gpu_hours.draining, 2)}`, round(run.score.goodput_rps), `${run.score.violations.certain} of ${run.score.violations.minutes}`,
+    round(run.score.violations.longest / 6e7), run.score.actions, round(run.score.reversals_per_hour, 2), `${round(run.ttft_ms.p50)}, ${round(run.ttft_ms.p99)}`,
+    `${round(run.itl_ms.p50)}, ${round(run.itl_ms.p99)}`, { text: String(run.aborted), bad: run.aborted > 0 }, { text: String(run.unfinished), bad: run.unfinished > 0 }]));
   const lines = (field, extra = {}) => runs.map((run) => ({ name: run.policy, color: run.color, t: run.series.t_s, values: run.series[field], ...extra }));
   chart("Requests", "a second", [{ name: "arrivals", color: "#8892a0", t: runs[0].series.t_s, values: runs[0].series.rate }]);
   chart("GPUs held", "GPUs", lines("gpus", { stepped: true }), { note: "Starting and draining replicas hold GPUs too, and are billed." });
-  const tails = (p50, p99) => [...lines(p99), ...lines(p50, { dash: true, width: 1.2 })];
+  const tails = (p50, p99) => [...lines(p99), ...lines(p50, { dash: true, twin: true, width: 1.2 })];
   chart("TTFT, p99 and median (dashed)", "ms", tails("ttft_p50_ms", "ttft_p99_ms"), { limits: limit("TTFT", data.slo.ttft), log: true });
   chart("Mean ITL of requests, p99 and median (dashed)", "ms", tails("itl_p50_ms", "itl_p99_ms"), { limits: limit("ITL", data.slo.itl), log: true });
   chart("GPU-hours so far", "GPU-hours", lines("gpu_hours"));

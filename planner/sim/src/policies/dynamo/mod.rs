@@ -10,18 +10,20 @@
 //! reduces then.
 //!
 //! What differs from the original: the performance model is the prior that every policy is given, neither fitted to
-//! observed iterations nor corrected; the predictor is its `constant` (the last value) instead of ARIMA, which is that
-//! too for its first five intervals; the GPU budget is that of the world, where the original's is 8 unless set; and a
+//! observed iterations nor corrected; of its default predictor, ARIMA, the moving averages are missing (see
+//! [`Predictor`]), and `constant` can be had instead; the GPU budget is that of the world, where the original's is 8 unless set; and a
 //! budget that is too small for a proposal lets the pools have it in order.
 
 mod load;
+mod predict;
 
 use std::collections::BTreeMap;
 
 use plimsoll_common::units::Micros;
 use plimsoll_core::score::Slo;
 
-use self::load::Move;
+pub use self::predict::Predictor;
+use self::{load::Move, predict::Series};
 use super::{
     PolicyError,
     capacity::{self, Lengths},
@@ -82,14 +84,26 @@ pub struct Dynamo {
     tick: Micros,
     briefing: Briefing,
     slo: Slo,
+    predictor: Predictor,
     traffic: BTreeMap<u16, Traffic>,
+    /// Rate, ISL and OSL of each model, interval by interval.
+    series: BTreeMap<u16, [Series; 3]>,
     floors: BTreeMap<PoolId, u32>,
     last_prediction: Micros,
 }
 
 impl Dynamo {
-    pub(super) const SETTINGS: &'static [&'static str] =
-        &["target", "loops", "interval", "tick", "prefill_up", "prefill_down", "decode_up", "decode_down"];
+    pub(super) const SETTINGS: &'static [&'static str] = &[
+        "target",
+        "loops",
+        "predictor",
+        "interval",
+        "tick",
+        "prefill_up",
+        "prefill_down",
+        "decode_up",
+        "decode_down",
+    ];
 
     /// With the intervals that it has by default: 180 s and 5 s. A target other than `sla` runs the reactive loop only.
     #[must_use]
@@ -101,7 +115,9 @@ impl Dynamo {
             tick: Micros::from_millis(5_000),
             briefing: briefing.clone(),
             slo: *slo,
+            predictor: Predictor::Arima,
             traffic: BTreeMap::new(),
+            series: BTreeMap::new(),
             floors: BTreeMap::new(),
             last_prediction: Micros::ZERO,
         }
@@ -122,9 +138,12 @@ impl Dynamo {
             ("sla", Target::Sla),
         ];
         let loops = [("hybrid", Loops::Hybrid), ("throughput", Loops::Throughput), ("load", Loops::Load)];
+        let predictors = [("arima", Predictor::Arima), ("constant", Predictor::Constant)];
+        let predictor = settings.word("predictor", &predictors, Predictor::Arima)?;
         let target = settings.word("target", &targets, Target::Throughput)?;
         let loops = settings.word("loops", &loops, Loops::Hybrid)?;
         Ok(Self {
+            predictor,
             horizon: settings.seconds("interval", 180)?,
             tick: settings.seconds("tick", 5)?,
             ..Self::new(target, loops, briefing, slo)
@@ -133,11 +152,23 @@ impl Dynamo {
 
     /// What the predictive loop wants, by pool; none for a model of which nothing is known yet.
     fn predicted(&mut self, pools: &BTreeMap<PoolId, Now>) -> BTreeMap<PoolId, u32> {
+        let mut forecasts: BTreeMap<u16, (f64, Lengths)> = BTreeMap::new();
+        for (model, traffic) in &self.traffic {
+            let (Some(rate), Some(lengths)) = (traffic.rate(), traffic.lengths()) else { continue };
+            let predictor = self.predictor;
+            let series =
+                self.series.entry(*model).or_insert_with(|| std::array::from_fn(|_| Series::new(predictor)));
+            let mut next = |index: usize, value: f64| {
+                series[index].add(value);
+                series[index].next().unwrap_or(value)
+            };
+            let (rate, isl, osl) = (next(0, rate), next(1, lengths.isl), next(2, lengths.osl));
+            forecasts.insert(*model, (rate, Lengths { isl: isl.max(1.0), osl: osl.max(1.0), ..lengths }));
+        }
         let mut wanted = BTreeMap::new();
         for facts in &self.briefing.pools {
-            let Some(traffic) = self.traffic.get(&facts.model) else { continue };
-            let (Some(rate), Some(lengths)) = (traffic.rate(), traffic.lengths()) else { continue };
-            let rps = capacity::rps(facts.role, &facts.prior, &lengths, &self.slo);
+            let Some((rate, lengths)) = forecasts.get(&facts.model) else { continue };
+            let rps = capacity::rps(facts.role, &facts.prior, lengths, &self.slo);
             let now = pools.get(&facts.id).map_or(1, |now| now.target);
             let replicas = if rps > 0.0 { (rate / rps).ceil() as u32 } else { now };
             let capped = replicas.clamp(now.saturating_sub(MOST_CHANGE), now.saturating_add(MOST_CHANGE));
