@@ -20,5 +20,6 @@
 //! ```
 
 pub mod fleet;
+pub mod forecast;
 pub mod policy;
 pub mod score;

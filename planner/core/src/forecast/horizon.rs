@@ -1,0 +1,326 @@
+//! One horizon: what each member said for it, what came, and the bands and weights that follow.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    members::MEMBERS,
+    noise::Noise,
+    quantiles::normal,
+    residuals::Residuals,
+    running::{Running, keep},
+    sustained::Sustained,
+};
+
+/// Horizons at which forecasts are scored, bins; in between is interpolated, beyond the last the band grows by the root.
+pub(super) const HORIZONS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
+
+/// The level that weights and coverage are watched at, beside the median: decisions size for an upper quantile.
+const UPPER: f64 = 0.9;
+
+/// How fast a member's weight falls with its loss: a tenth more loss than the best is worth less than half.
+const SHARPNESS: f64 = 8.0;
+
+/// A walk of the rate that nothing is known of yet: 8 % after a minute, so half as much again within ten in one of
+/// forty. It counts as much as errors of twice the horizon.
+const PRIOR_A_MINUTE: f64 = 0.08;
+
+/// The least share of a band's width that is left when the variance of Poisson arrivals is taken out.
+const LEAST_WIDTH: f64 = 0.2;
+
+/// How far coverage may stretch a band, and how fast: a miss widens, and nine hits narrow as much.
+const STRETCH: (f64, f64, f64) = (0.5, 4.0, 0.05);
+
+/// Which of two quantities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The sustained rate at the horizon.
+    At,
+    /// The greatest sustained rate up to the horizon.
+    Max,
+}
+
+/// A forecast of both quantities.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Both {
+    pub(super) at: f32,
+    pub(super) max: f32,
+}
+
+/// What each member says, in their fixed order; `None` where it has nothing to say.
+pub(super) type Centers = [Option<Both>; MEMBERS];
+
+/// What all of a horizon has in common with its neighbours when it is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) noise: &'a Noise,
+    /// Length of a bin, seconds.
+    pub(super) bin_secs: f64,
+    /// Variance over rate that queueing pays for already; 0 leaves all noise in the band.
+    pub(super) poisson: f64,
+}
+
+/// One horizon: what was said, what came.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Horizon {
+    steps: usize,
+    pending: VecDeque<Issue>,
+    scores: [Score; MEMBERS],
+    stretch_at: f64,
+    stretch_max: f64,
+    /// How far what came last lay from what was forecast for it: 1 is the upper edge of the band.
+    missed: Option<f64>,
+}
+
+/// What was said at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Issue {
+    centers: Centers,
+    median: Option<Both>,
+    upper: Option<Both>,
+}
+
+/// How good a member is at one horizon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Score {
+    at: Residuals,
+    max: Residuals,
+    /// Squared errors over the rate.
+    square: Running,
+    /// Quantile loss.
+    loss: Running,
+}
+
+impl Both {
+    pub(super) const fn new(sustained: Sustained) -> Self {
+        Self { at: sustained.at as f32, max: sustained.max as f32 }
+    }
+
+    const fn of(self, kind: Kind) -> f64 {
+        match kind {
+            Kind::At => self.at as f64,
+            Kind::Max => self.max as f64,
+        }
+    }
+}
+
+impl Horizon {
+    pub(super) fn new(steps: usize) -> Self {
+        let score = || Score {
+            at: Residuals::new(),
+            max: Residuals::new(),
+            square: Running::default(),
+            loss: Running::default(),
+        };
+        Self {
+            steps,
+            pending: VecDeque::with_capacity(steps + 1),
+            scores: std::array::from_fn(|_| score()),
+            stretch_at: 1.0,
+            stretch_max: 1.0,
+            missed: None,
+        }
+    }
+
+    pub(super) const fn steps(&self) -> usize {
+        self.steps
+    }
+
+    pub(super) const fn missed(&self) -> Option<f64> {
+        self.missed
+    }
+
+    /// Whether it has the shape that this build gives it.
+    pub(super) fn fits(&self, steps: usize) -> bool {
+        self.steps == steps
+            && self.pending.len() <= steps
+            && self.scores.iter().all(|score| score.at.fits() && score.max.fits())
+    }
+
+    /// Takes what came, if it is known, against what was said for it. Call once a bin, before [`Self::issue`].
+    pub(super) fn score(&mut self, came: Option<Sustained>, asked: Asked<'_>) {
+        if self.pending.len() < self.steps {
+            return;
+        }
+        let issue = self.pending.pop_front();
+        self.missed = None;
+        let (Some(issue), Some(came)) = (issue, came) else { return };
+        let (half_life, loss_half_life) =
+            ((40.0 * self.steps as f64).max(360.0), 60.0_f64.max(4.0 * self.steps as f64));
+        let (keep_errors, keep_loss) = (keep(half_life), keep(loss_half_life));
+        let mut losses = [None; MEMBERS];
+        for (index, loss) in losses.iter_mut().enumerate() {
+            *loss = issue.centers[index].map(|center| self.loss(index, center, came, asked));
+        }
+        // Who has nothing to say is charged what the worst of the others is: it has to earn its weight.
+        let worst = losses.iter().flatten().copied().fold(0.0, f64::max);
+        for ((score, loss), center) in self.scores.iter_mut().zip(losses).zip(issue.centers) {
+            score.loss.add(loss.unwrap_or(worst), keep_loss);
+            if let Some(center) = center {
+                score.learn(center, came, asked.noise, keep_errors);
+            }
+        }
+        self.follow_coverage(issue, came);
+    }
+
+    /// Remembers what the members say now. `None` in a bin of which nothing is known.
+    pub(super) fn issue(&mut self, centers: Option<&Centers>, asked: Asked<'_>) {
+        let raw = Asked { poisson: 0.0, ..asked };
+        let centers = centers.copied().unwrap_or_default();
+        let both = |level: f64| {
+            let of = |kind| self.quantile(&centers, kind, level, raw).map(|value| value as f32);
+            Some(Both { at: of(Kind::At)?, max: of(Kind::Max)? })
+        };
+        let (median, upper) = (both(0.5), both(UPPER));
+        self.pending.push_back(Issue { centers, median, upper });
+        while self.pending.len() > self.steps {
+            self.pending.pop_front();
+        }
+    }
+
+    /// What was forecast as the median of the bin that comes next, at a horizon of one bin.
+    pub(super) fn due(&self) -> Option<f64> {
+        if self.pending.len() < self.steps {
+            return None;
+        }
+        self.pending.front()?.median.map(|median| median.of(Kind::At))
+    }
+
+    /// The quantile of the ensemble; `None` while no member has anything to say.
+    pub(super) fn quantile(
+        &self,
+        centers: &Centers,
+        kind: Kind,
+        level: f64,
+        asked: Asked<'_>,
+    ) -> Option<f64> {
+        let weights = self.weights(centers);
+        let median = self.mixed(centers, &weights, kind, 0.5, asked)?;
+        let value = self.mixed(centers, &weights, kind, level, asked)?;
+        let stretch = match kind {
+            _ if level <= 0.5 => 1.0,
+            Kind::At => self.stretch_at,
+            Kind::Max => self.stretch_max,
+        };
+        Some((median + stretch * (value - median)).max(0.0))
+    }
+
+    /// Shares of the members that have something to say; all 0 when none has.
+    pub(super) fn weights(&self, centers: &Centers) -> [f64; MEMBERS] {
+        let losses: [Option<f64>; MEMBERS] = std::array::from_fn(|index| {
+            centers[index].map(|_| self.scores[index].loss.mean().unwrap_or_default())
+        });
+        let least = losses.iter().flatten().copied().fold(f64::INFINITY, f64::min);
+        // Few losses tell little: all members begin equal.
+        let told = self.scores[0].loss.weight() / self.steps as f64;
+        let sharpness = SHARPNESS * told / (told + 2.0);
+        let weights = losses.map(|loss| match loss {
+            Some(loss) if loss > least && least > 0.0 => (-sharpness * (loss / least - 1.0)).exp(),
+            Some(loss) if loss > least => 0.0,
+            Some(_) => 1.0,
+            None => 0.0,
+        });
+        // What adds less than a hundredth of the best is not worth its time.
+        let weights = weights.map(|weight| if weight > 1e-2 { weight } else { 0.0 });
+        let total: f64 = weights.iter().sum();
+        weights.map(|weight| if total > 0.0 { weight / total } else { 0.0 })
+    }
+
+    /// A member's mean recent loss.
+    pub(super) fn loss_of(&self, member: usize) -> Option<f64> {
+        self.scores.get(member).and_then(|score| score.loss.mean())
+    }
+
+    /// The weighted mean of the members' quantiles.
+    fn mixed(
+        &self,
+        centers: &Centers,
+        weights: &[f64; MEMBERS],
+        kind: Kind,
+        level: f64,
+        asked: Asked<'_>,
+    ) -> Option<f64> {
+        let (mut sum, mut total) = (0.0, 0.0);
+        for ((score, center), &weight) in self.scores.iter().zip(centers).zip(weights) {
+            let (Some(center), true) = (center, weight > 0.0) else { continue };
+            sum += weight * (center.of(kind) + self.offset(score, *center, kind, level, asked));
+            total += weight;
+        }
+        (total > 0.0).then(|| sum / total)
+    }
+
+    /// How far a member's quantile lies from its center: its own errors, and the prior while there are few.
+    fn offset(&self, score: &Score, center: Both, kind: Kind, level: f64, asked: Asked<'_>) -> f64 {
+        let rate = center.of(kind);
+        let unit = asked.noise.unit(rate);
+        let width = score.width(asked.poisson);
+        let residuals = match kind {
+            Kind::At => &score.at,
+            Kind::Max => &score.max,
+        };
+        let mut learned = residuals.quantile(level);
+        if width < 1.0 {
+            // Noise moves the greatest of many means upwards; at one moment it only spreads around the median.
+            let still = if kind == Kind::At { residuals.quantile(0.5) } else { 0.0 };
+            learned = still + width * (learned - still);
+        }
+        let minutes = self.steps as f64 * asked.bin_secs / 60.0;
+        let prior = rate * (PRIOR_A_MINUTE * minutes.sqrt()).min(0.5) * normal(level);
+        let (known, believed) = (residuals.weight(), 2.0 * self.steps.max(3) as f64);
+        (known * learned * unit + believed * prior) / (known + believed)
+    }
+
+    /// Quantile loss of a member: the median and the upper level at the horizon, the upper level of the greatest.
+    fn loss(&self, member: usize, center: Both, came: Sustained, asked: Asked<'_>) -> f64 {
+        let score = &self.scores[member];
+        let raw = Asked { poisson: 0.0, ..asked };
+        let said = |kind, level| center.of(kind) + self.offset(score, center, kind, level, raw);
+        pinball(came.at - said(Kind::At, 0.5), 0.5)
+            + pinball(came.at - said(Kind::At, UPPER), UPPER)
+            + pinball(came.max - said(Kind::Max, UPPER), UPPER)
+    }
+
+    /// Widens after a miss and narrows after hits, so that in the long run a tenth lies above the upper level.
+    fn follow_coverage(&mut self, issue: Issue, came: Sustained) {
+        let (Some(median), Some(upper)) = (issue.median, issue.upper) else { return };
+        let (least, most, speed) = STRETCH;
+        // Neighbouring windows of a long horizon miss together: each counts less.
+        let speed = speed / (self.steps as f64).sqrt();
+        let follow = |stretch: f64, missed: bool| {
+            let pull = if missed { UPPER } else { UPPER - 1.0 };
+            (stretch * (speed * pull).exp()).clamp(least, most)
+        };
+        self.stretch_at = follow(self.stretch_at, came.at > f64::from(upper.at));
+        self.stretch_max = follow(self.stretch_max, came.max > f64::from(upper.max));
+        let width = f64::from(upper.at) - f64::from(median.at);
+        let beyond = came.at - f64::from(median.at);
+        self.missed = (width > 0.0).then(|| beyond / width);
+    }
+}
+
+impl Score {
+    fn learn(&mut self, center: Both, came: Sustained, noise: &Noise, keep: f64) {
+        let error = came.at - f64::from(center.at);
+        self.at.add(error / noise.unit(f64::from(center.at)), keep);
+        self.max.add((came.max - f64::from(center.max)) / noise.unit(f64::from(center.max)), keep);
+        let rate = noise.rate(f64::from(center.at));
+        if rate > 0.0 {
+            self.square.add(error * error / rate, keep);
+        }
+    }
+
+    /// Share of the band's width that is left when the variance of Poisson arrivals is taken out of the errors'.
+    fn width(&self, poisson: f64) -> f64 {
+        let Some(square) = self.square.mean() else { return 1.0 };
+        if poisson <= 0.0 {
+            return 1.0;
+        }
+        (1.0 - poisson / square.max(f64::MIN_POSITIVE)).max(LEAST_WIDTH * LEAST_WIDTH).sqrt()
+    }
+}
+
+/// The loss whose mean is least at the quantile of `level`; `error` is what came less what was said.
+fn pinball(error: f64, level: f64) -> f64 {
+    if error >= 0.0 { level * error } else { (level - 1.0) * error }
+}
