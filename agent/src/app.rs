@@ -13,7 +13,6 @@ use plimsoll_common::{
 };
 use plimsoll_shell::{address, http, ready::Readiness, supervise::Supervisor};
 use tokio::{
-    net::TcpListener,
     sync::{mpsc, watch},
     time::Instant,
 };
@@ -45,10 +44,8 @@ const GPU_PATIENCE: Duration = Duration::from_secs(2);
 pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
     let epoch = AgentEpoch(wall_clock_ms());
     let boot = boot_id(epoch)?;
-    let listener = TcpListener::bind(config.listen_http)
-        .await
-        .with_context(|| format!("listen-http: {} can't be bound", config.listen_http))?;
-    let bound = listener.local_addr()?;
+    let server = http::Server::bind(config.listen_http, &config.access).await?;
+    let bound = server.local_addr()?;
     let monitor = gpu::spawn(GpuOptions {
         enabled: config.gpu,
         library: config.nvml_library.clone(),
@@ -78,11 +75,11 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         costs: costs_seen,
         attribution: attributed,
         exact: exact.board,
+        refusals: server.refusals(),
     };
     let pages = Pages::new(&config, boot, epoch, feeds);
     supervisor.spawn("stream", serve::run_stream(pages.clone(), cancel.clone()));
-    let router = serve::router(pages).merge(http::probes(readiness));
-    supervisor.spawn("http", http::serve(listener, router, cancel.clone()));
+    supervisor.spawn("http", server.serve(serve::router(pages), http::probes(readiness), cancel.clone()));
     let reporter = Reporter {
         window,
         readings,

@@ -1,6 +1,6 @@
 //! `plimsoll-agent`: flags → configuration → log → runtime → run → drain.
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser;
 use plimsoll_agent::{
@@ -74,8 +74,8 @@ fn print_config(settings: &Settings) -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "logging may not be set up, and a person is waiting for the reason")]
+/// Tells a person why. Logging may not be set up; and where standard error can't be written to, the code still tells.
 fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    eprintln!("plimsoll-agent: {error}");
+    let _ = writeln!(std::io::stderr(), "plimsoll-agent: {error}");
     ExitCode::from(code)
 }

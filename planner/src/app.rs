@@ -10,7 +10,7 @@ use plimsoll_shell::{
     supervise::Supervisor,
     tls::{self, Watched},
 };
-use tokio::{net::TcpListener, sync::mpsc, time::interval};
+use tokio::{sync::mpsc, time::interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -49,9 +49,7 @@ impl App {
         let clock = Clock::start();
         let mut watched = Watched::new(certificate_files(config));
         let tls = tls_config(config)?;
-        let listener = TcpListener::bind(config.listen_http)
-            .await
-            .with_context(|| format!("listen-http: {} can't be bound", config.listen_http))?;
+        let server = http::Server::bind(config.listen_http, &config.access).await?;
         let stats = Arc::new(IngestStats::default());
         let (events, taken) = mpsc::channel(drive::EVENTS);
         let (questions, asked) = mpsc::channel(drive::QUESTIONS);
@@ -65,7 +63,7 @@ impl App {
             clock,
             cancel.clone(),
         )?;
-        let bound = Bound { quic: ingest.local_addr()?, http: listener.local_addr()? };
+        let bound = Bound { quic: ingest.local_addr()?, http: server.local_addr()? };
         let (driver, published) = Driver::new(
             config.limits,
             clock,
@@ -75,9 +73,9 @@ impl App {
         );
         let (readiness, [snapshot]) = Readiness::new(["first_snapshot"]);
         let mut supervisor = Supervisor::new(cancel.clone());
-        let pages = Pages::new(published.clone(), questions, stats, clock);
-        let router = serve::router(pages).merge(http::probes(readiness));
-        supervisor.spawn("http", http::serve(listener, router, cancel.clone()));
+        let pages = Pages::new(published.clone(), questions, stats, clock, server.refusals());
+        let probes = http::probes(readiness);
+        supervisor.spawn("http", server.serve(serve::router(pages), probes, cancel.clone()));
         supervisor.spawn("drive", driver.run(taken, asked));
         let (renewal, renewed, ending) = (ingest.renewal(), config.clone(), cancel.clone());
         supervisor.spawn("certificates", async move {

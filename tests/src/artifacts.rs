@@ -15,7 +15,8 @@ use std::{
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
-const PACKAGES: [&str; 4] = ["plimsoll-agent", "plimsoll-planner", "plimsoll-emulator", "plimsoll-fake-nvml"];
+const PACKAGES: [&str; 5] =
+    ["plimsoll-agent", "plimsoll-planner", "plimsoll-emulator", "plimsoll-fake-nvml", "plimsoll-fake-host"];
 
 /// Where the programs are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Artifacts {
     pub emulator: PathBuf,
     /// The shared library of `plimsoll-fake-nvml`.
     pub fake_nvml: PathBuf,
+    /// The shared library of `plimsoll-fake-host`.
+    pub fake_host: PathBuf,
 }
 
 impl Artifacts {
@@ -101,6 +104,7 @@ struct Found {
     planner: Option<PathBuf>,
     emulator: Option<PathBuf>,
     fake_nvml: Option<PathBuf>,
+    fake_host: Option<PathBuf>,
 }
 
 impl Found {
@@ -114,12 +118,15 @@ impl Found {
                 "plimsoll-emulator" => self.emulator = Some(program),
                 _ => {}
             }
-        } else if target.kind.iter().any(|kind| kind == "cdylib") && target.name == "plimsoll_fake_nvml" {
-            let extension = env::consts::DLL_EXTENSION;
-            self.fake_nvml = message
-                .filenames
-                .into_iter()
-                .find(|name| name.extension().is_some_and(|ext| ext == extension));
+        } else if target.kind.iter().any(|kind| kind == "cdylib") {
+            let shared =
+                |name: &PathBuf| name.extension().is_some_and(|ext| ext == env::consts::DLL_EXTENSION);
+            let library = message.filenames.into_iter().find(shared);
+            match target.name.as_str() {
+                "plimsoll_fake_nvml" => self.fake_nvml = library,
+                "plimsoll_fake_host" => self.fake_host = library,
+                _ => {}
+            }
         }
     }
 
@@ -129,6 +136,7 @@ impl Found {
             planner: self.planner.context("cargo told of no program plimsoll-planner")?,
             emulator: self.emulator.context("cargo told of no program plimsoll-emulator")?,
             fake_nvml: self.fake_nvml.context("cargo told of no shared library of plimsoll-fake-nvml")?,
+            fake_host: self.fake_host.context("cargo told of no shared library of plimsoll-fake-host")?,
         })
     }
 }
@@ -166,7 +174,12 @@ mod tests {
         found.take(&format!(
             r#"{{"reason":"compiler-artifact","target":{{"kind":["cdylib","rlib"],"name":"plimsoll_fake_nvml"}},"filenames":["/t/a.rlib","{library}"],"executable":null}}"#
         ));
+        let host = format!("/t/libplimsoll_fake_host.{}", env::consts::DLL_EXTENSION);
+        found.take(&format!(
+            r#"{{"reason":"compiler-artifact","target":{{"kind":["cdylib"],"name":"plimsoll_fake_host"}},"filenames":["{host}"],"executable":null}}"#
+        ));
         let artifacts = found.complete().unwrap();
+        assert_eq!(artifacts.fake_host, Path::new(&host));
         assert_eq!(artifacts.agent, Path::new("/t/plimsoll-agent"));
         assert_eq!(artifacts.fake_nvml, Path::new(&library));
     }

@@ -7,6 +7,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
     Method, Request, Response,
     body::{Bytes, Incoming},
+    header::AUTHORIZATION,
 };
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -38,6 +39,17 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Reads a response to its end.
+    ///
+    /// # Errors
+    /// When it breaks, is too long, or is no text.
+    pub async fn read(response: Response<Incoming>) -> anyhow::Result<Self> {
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MOST_BYTES).collect().await;
+        let body = body.map_err(|error| anyhow::anyhow!("the page can't be read: {error}"))?;
+        Ok(Self { status, text: String::from_utf8(body.to_bytes().to_vec())? })
+    }
+
     /// The page as JSON.
     ///
     /// # Errors
@@ -69,14 +81,27 @@ impl Http {
     /// # Errors
     /// When nobody answers in time.
     pub async fn get(&self, address: SocketAddr, path: &str) -> anyhow::Result<Answer> {
+        self.get_as(address, path, None).await
+    }
+
+    /// The same, with an `Authorization` header.
+    ///
+    /// # Errors
+    /// When nobody answers in time.
+    pub async fn get_as(
+        &self,
+        address: SocketAddr,
+        path: &str,
+        authorization: Option<&str>,
+    ) -> anyhow::Result<Answer> {
         let uri = format!("http://{address}{path}");
         let read = async {
-            let request = Request::builder().method(Method::GET).uri(&uri).body(Full::default())?;
-            let response = self.client.request(request).await?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), MOST_BYTES).collect().await;
-            let body = body.map_err(|error| anyhow::anyhow!("the page can't be read: {error}"))?;
-            Ok::<_, anyhow::Error>(Answer { status, text: String::from_utf8(body.to_bytes().to_vec())? })
+            let mut request = Request::builder().method(Method::GET).uri(&uri);
+            if let Some(authorization) = authorization {
+                request = request.header(AUTHORIZATION, authorization);
+            }
+            let response = self.client.request(request.body(Full::default())?).await?;
+            Answer::read(response).await
         };
         let answer =
             timeout(PATIENCE, read).await.map_err(|_| anyhow::anyhow!("no answer within {PATIENCE:?}"));

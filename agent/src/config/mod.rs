@@ -9,6 +9,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use plimsoll_common::ids::NodeName;
 use plimsoll_shell::{
     config::{ConfigError, FileTable, Problems, layered},
+    http::Access,
     logging::LogFormat,
 };
 
@@ -33,6 +34,8 @@ pub struct Config {
     pub node: NodeName,
     /// Where the agent's own pages are served.
     pub listen_http: SocketAddr,
+    /// What guards them.
+    pub access: Access,
     /// Where reports go; `None`: nowhere, only the pages are served.
     pub planner: Option<Planner>,
     /// Where the bound addresses are written.
@@ -107,6 +110,8 @@ impl Config {
         };
         let listen = settings.listen_http.as_deref().unwrap_or(DEFAULT_LISTEN_HTTP);
         let listen_http = problems.take("listen-http", parse_address(listen));
+        let (cert, key) = (settings.http_tls_cert.as_deref(), settings.http_tls_key.as_deref());
+        let access = Access::check(cert, key, settings.http_token.as_deref(), problems);
         let planner = check_planner(settings, problems);
         let mut interval =
             |name: &str, given: Option<plimsoll_shell::duration::HumanDuration>, default: u64| {
@@ -130,6 +135,7 @@ impl Config {
         Some(Self {
             node: node?,
             listen_http: listen_http?,
+            access,
             planner,
             address_file: settings.address_file.clone(),
             report_interval,

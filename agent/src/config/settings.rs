@@ -138,6 +138,22 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen_http: Option<String>,
 
+    /// PEM file of the certificate chain with which the pages are served by TLS [default: in the clear].
+    #[arg(long, value_name = "FILE", help_heading = "Serving")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_tls_cert: Option<PathBuf>,
+
+    /// PEM file of the key of --http-tls-cert.
+    #[arg(long, value_name = "FILE", help_heading = "Serving")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_tls_key: Option<PathBuf>,
+
+    /// File with the tokens, one a line, one of which whoever reads the pages must show; the probes /healthz and /readyz stay
+    /// open [default: everybody may read].
+    #[arg(long, value_name = "FILE", help_heading = "Serving")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_token: Option<PathBuf>,
+
     /// Add the metric names, labels and units of NVIDIA's dcgm-exporter to /metrics, for dashboards and alert rules that ask
     /// for them [default: false].
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "Serving")]

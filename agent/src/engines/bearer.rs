@@ -3,6 +3,7 @@
 use std::{io, os::unix::fs::MetadataExt, path::PathBuf, time::SystemTime};
 
 use hyper::header::HeaderValue;
+use plimsoll_shell::secret;
 use tokio::{
     fs::File,
     io::{AsyncReadExt, BufReader},
@@ -10,8 +11,6 @@ use tokio::{
 
 use super::scrape_error::TokenUse;
 
-/// The longest token that is read, bytes.
-const MAX_TOKEN_BYTES: u64 = 16 << 10;
 const OTHERS_MAY_READ: u32 = 0o004;
 
 /// A bearer token in a file, read again whenever the file changes. Its text is in no log and no page.
@@ -81,7 +80,7 @@ impl Bearer {
             tracing::warn!(path = %self.path.display(), "everybody on this machine may read the token file; chmod o-r it");
         }
         let mut text = String::new();
-        let mut bounded = BufReader::new(file).take(MAX_TOKEN_BYTES + 1);
+        let mut bounded = BufReader::new(file).take(secret::MAX_TOKEN_BYTES as u64 + 1);
         bounded.read_to_string(&mut text).await.map_err(unreadable)?;
         self.header = Some(header_of(&text)?);
         self.seen = Some(Stamp::of(&metadata));
@@ -101,16 +100,7 @@ impl Stamp {
 
 /// The header of a token file's text; white space around the token is no part of it.
 fn header_of(text: &str) -> Result<HeaderValue, String> {
-    let token = text.trim();
-    if token.is_empty() {
-        return Err("is empty".to_owned());
-    }
-    if text.len() as u64 > MAX_TOKEN_BYTES {
-        return Err(format!("is longer than {MAX_TOKEN_BYTES} bytes"));
-    }
-    if token.contains(|c: char| c.is_whitespace() || !c.is_ascii_graphic()) {
-        return Err("holds more than one token, or what is no token".to_owned());
-    }
+    let token = secret::token(text).map_err(|error| error.to_string())?;
     let mut header = HeaderValue::try_from(format!("Bearer {token}"))
         .map_err(|_| "holds what can't stand in a header".to_owned())?;
     header.set_sensitive(true);

@@ -22,7 +22,7 @@ use axum::{
     routing::{get, post},
 };
 use plimsoll_common::ids::{AgentEpoch, BootId, NodeName};
-use plimsoll_shell::http::{self, ApiError};
+use plimsoll_shell::http::{self, ApiError, Refusals};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -89,6 +89,8 @@ pub struct Feeds {
     pub attribution: watch::Receiver<Arc<Attribution>>,
     /// How the exact sources are.
     pub exact: ExactBoard,
+    /// Whom the pages' server refused.
+    pub refusals: Arc<Refusals>,
 }
 
 impl Pages {

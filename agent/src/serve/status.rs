@@ -124,6 +124,7 @@ fn planner(pages: &Pages, uplink: &Uplink, now: Instant) -> Value {
         "state": best.map_or("unresolved", |link| link.state.as_str()),
         "since_seconds": since.map(|since| age_seconds(since, now)),
         "last_error": error,
+        "name_error": unresolved.map(|(_, error)| error),
         "round_trip_seconds": best.and_then(|link| link.rtt).map(seconds),
         "connections": status.connects,
         "reports_sent": status.reports_sent,

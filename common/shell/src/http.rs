@@ -1,6 +1,8 @@
-//! HTTP serving, probes, and errors that say what to do.
+//! The pages' server, probes, and errors that say what to do.
 
-use std::net::SocketAddr;
+mod access;
+mod guard;
+mod server;
 
 use axum::{
     Json, Router,
@@ -9,21 +11,12 @@ use axum::{
     routing::get,
 };
 use serde_json::json;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
-use crate::ready::Readiness;
+pub use access::Access;
+pub use guard::{Guard, shown_token};
+pub use server::{Refusals, Server};
 
-/// Serves until cancelled; requests under way are finished first. Handlers may ask for the peer's address
-/// (`ConnectInfo<SocketAddr>`).
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(listener: TcpListener, router: Router, cancel: CancellationToken) -> anyhow::Result<()> {
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(cancel.cancelled_owned()).await?;
-    Ok(())
-}
+use crate::{metrics::MetricPage, ready::Readiness};
 
 /// `/healthz` (the event loop answers) and `/readyz` (every latch is set; else 503 and the list of what is missing).
 pub fn probes(readiness: Readiness) -> Router {
@@ -72,4 +65,23 @@ pub fn no_such_page(paths: &'static [&'static str]) -> ApiError {
 /// A Prometheus page (text format 0.0.4) as a response.
 pub fn prometheus(page: String) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
+}
+
+/// What the server refused, as counters whose names begin with `prefix`.
+pub fn write_refusals(page: &mut MetricPage, prefix: &str, refusals: &Refusals) {
+    let counters = [
+        (
+            "http_unauthorized_total",
+            "Requests for pages without a token that is taken.",
+            refusals.unauthorized(),
+        ),
+        (
+            "http_handshake_failures_total",
+            "TLS handshakes for pages that failed or took too long.",
+            refusals.handshakes(),
+        ),
+    ];
+    for (name, help, count) in counters {
+        page.counter(&format!("{prefix}_{name}"), help, &[], count);
+    }
 }

@@ -10,6 +10,7 @@ pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod ready;
+pub mod secret;
 pub mod shutdown;
 pub mod supervise;
 pub mod tls;

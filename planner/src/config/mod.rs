@@ -13,6 +13,7 @@ use plimsoll_core::fleet::Limits;
 use plimsoll_shell::{
     config::{ConfigError, Problems, layered},
     duration::HumanDuration,
+    http::Access,
     logging::LogFormat,
 };
 
@@ -32,6 +33,8 @@ pub struct Config {
     pub listen_quic: SocketAddr,
     /// Where pages are served, TCP.
     pub listen_http: SocketAddr,
+    /// What guards them.
+    pub access: Access,
     /// What the planner shows of itself.
     pub identity: ServerIdentity,
     /// The authorities (PEM) one of which must have signed an agent's certificate; `None`: agents need none.
@@ -110,6 +113,8 @@ impl Config {
         };
         let listen_quic = address("listen-quic", settings.listen_quic.as_deref(), DEFAULT_LISTEN_QUIC);
         let listen_http = address("listen-http", settings.listen_http.as_deref(), DEFAULT_LISTEN_HTTP);
+        let (cert, key) = (settings.http_tls_cert.as_deref(), settings.http_tls_key.as_deref());
+        let access = Access::check(cert, key, settings.http_token.as_deref(), problems);
         let dev = settings.dev.unwrap_or(false);
         let identity = check_identity(settings, dev, problems);
         if let Some(ca) = &settings.tls_client_ca {
@@ -134,6 +139,7 @@ impl Config {
         Some(Self {
             listen_quic: listen_quic?,
             listen_http: listen_http?,
+            access,
             identity: identity?,
             client_ca: settings.tls_client_ca.clone(),
             proof,

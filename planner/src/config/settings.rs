@@ -127,6 +127,22 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen_http: Option<String>,
 
+    /// PEM file of the certificate chain with which the pages are served by TLS [default: in the clear].
+    #[arg(long, value_name = "FILE", help_heading = "Serving")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_tls_cert: Option<PathBuf>,
+
+    /// PEM file of the key of --http-tls-cert.
+    #[arg(long, value_name = "FILE", help_heading = "Serving")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_tls_key: Option<PathBuf>,
+
+    /// File with the tokens, one a line, one of which whoever reads the pages must show; the probes /healthz and /readyz stay
+    /// open [default: everybody may read].
+    #[arg(long, value_name = "FILE", help_heading = "Serving")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_token: Option<PathBuf>,
+
     /// Between two snapshots of what is served; a large fleet stretches it to ten times what one takes
     /// [default: 1s].
     #[arg(long, value_name = "DURATION", help_heading = "Serving")]

@@ -1,6 +1,6 @@
 //! What is known of every node's agent runs: which of their windows were applied, and what was lost. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use plimsoll_common::{
     ids::{AgentEpoch, BootId, NodeName, Seq},
@@ -13,6 +13,8 @@ use crate::ingest::{Cursor, Verdict};
 
 /// How many runs of one node's agent are remembered: the newest, and those whose windows may still come.
 const MAX_RUNS: usize = 4;
+/// How many spans of lost windows are remembered of a node: the newest.
+const MAX_SPANS: usize = 8;
 
 /// What became of windows since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -33,6 +35,32 @@ pub struct WindowStats {
     pub unobserved_seconds: f64,
     /// Hellos refused because another run of an agent is connected for the node.
     pub conflicts: u64,
+}
+
+/// Windows of one run that its agent gave up, since there was no room to keep them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LostSpan {
+    /// Which run of the agent.
+    pub epoch_unix_milliseconds: u64,
+    /// The first window that will not come.
+    pub first_seq: u64,
+    /// The last.
+    pub last_seq: u64,
+    /// How many of them were not applied before.
+    pub windows: u64,
+    /// When the last window before them ended; absent where that is not known.
+    pub from_unix_seconds: Option<f64>,
+    /// When the first window after them began; absent before it has come, and where it came before they were given up.
+    pub until_unix_seconds: Option<f64>,
+}
+
+impl LostSpan {
+    /// Whether windows of a run from `first` on are lost with these, and nothing came in between.
+    fn goes_on(&self, epoch: u64, first: Seq) -> bool {
+        self.epoch_unix_milliseconds == epoch
+            && self.last_seq.checked_add(1) == Some(first.0)
+            && self.until_unix_seconds.is_none()
+    }
 }
 
 /// What one node lost.
@@ -78,14 +106,19 @@ struct Node {
     losses: NodeLosses,
     /// When the newest applied window ended, and whether the agent left with it.
     end: Option<(Micros, bool)>,
-    /// The run whose window was applied last.
-    current: Option<(BootId, AgentEpoch)>,
+    /// The run whose window was applied last, and its turn.
+    current: Option<(BootId, AgentEpoch, u64)>,
+    /// How many runs there have been.
+    turns: u64,
+    spans: VecDeque<LostSpan>,
 }
 
 #[derive(Debug)]
 struct Run {
     boot: BootId,
     epoch: AgentEpoch,
+    /// Which run of the node this is. Epochs do not tell: an agent's clock may have been set back between two runs.
+    turn: u64,
     cursor: Cursor,
     used: Micros,
     /// Whether another run took the node over while this one was connected.
@@ -121,10 +154,10 @@ impl Ledger {
         }
         let run = node.run(hello, now);
         run.replaced = false;
-        if let Some(oldest) = hello.oldest {
-            run.cursor.begin(oldest);
-        }
-        Ok(run.cursor.acknowledged(now))
+        let Some(oldest) = hello.oldest else { return Ok(run.cursor.acknowledged(now)) };
+        let first = Seq(run.cursor.acknowledged(now).0.saturating_add(1));
+        let last = Seq(oldest.0.saturating_sub(1));
+        Ok(node.give_up(hello, first, last, now, |cursor| cursor.begin(oldest)))
     }
 
     /// Takes a window of a run that said hello, and says what to do with it and up to where all is settled.
@@ -156,13 +189,14 @@ impl Ledger {
 
     /// Takes what an agent says will never come.
     pub fn gap(&mut self, hello: &Hello, gap: Gap, now: Micros) -> Seq {
-        let known = self.nodes.get_mut(&hello.node);
-        let Some((node, at)) = known.and_then(|node| node.position(hello).map(|at| (node, at))) else {
-            return Seq(0);
-        };
-        let run = &mut node.runs[at];
-        run.cursor.give_up(gap.first, gap.last);
-        run.cursor.acknowledged(now)
+        let Some(node) = self.nodes.get_mut(&hello.node) else { return Seq(0) };
+        node.give_up(hello, gap.first, gap.last, now, |cursor| cursor.give_up(gap.first, gap.last))
+    }
+
+    /// The newest spans of windows that a node's agents gave up, the oldest first.
+    #[must_use]
+    pub fn lost_spans(&self, node: &NodeName) -> Vec<LostSpan> {
+        self.nodes.get(node).map(|node| node.spans.iter().copied().collect()).unwrap_or_default()
     }
 
     /// What a node lost.
@@ -229,9 +263,11 @@ impl Node {
                 let lost = runs.remove(oldest).cursor.lost();
                 self.losses.lost_windows = self.losses.lost_windows.saturating_add(lost);
             }
+            self.turns += 1;
             runs.push(Run {
                 boot: hello.boot.clone(),
                 epoch: hello.epoch,
+                turn: self.turns,
                 cursor: Cursor::default(),
                 used: now,
                 replaced: false,
@@ -244,10 +280,18 @@ impl Node {
 
     /// Notes an applied window; for how long nobody looked, where it is the first after a run that did not say goodbye.
     fn applied(&mut self, hello: &Hello, span: Span) -> Option<Micros> {
-        let run = (hello.boot.clone(), hello.epoch);
+        let turn = self.position(hello).map_or(0, |at| self.runs[at].turn);
+        let run = (hello.boot.clone(), hello.epoch, turn);
         let other = self.current.as_ref().is_some_and(|current| *current != run);
         // Windows of an earlier run may still come; they are no new beginning.
-        let begins = other && self.current.as_ref().is_some_and(|(_, epoch)| *epoch < run.1);
+        let begins = other && self.current.as_ref().is_some_and(|(_, _, current)| *current < turn);
+        for lost in &mut self.spans {
+            if lost.epoch_unix_milliseconds == hello.epoch.0 && span.first.0 > lost.last_seq {
+                let begin = span.begin.as_secs_f64();
+                lost.until_unix_seconds =
+                    Some(lost.until_unix_seconds.map_or(begin, |until| until.min(begin)));
+            }
+        }
         let unobserved =
             self.end.filter(|(_, left)| begins && !left).map(|(end, _)| span.begin.saturating_sub(end));
         if let Some(unobserved) = unobserved {
@@ -260,6 +304,47 @@ impl Node {
             self.current = Some(run);
         }
         unobserved
+    }
+
+    /// Gives windows of a run up, and notes them as a span where they were not applied before. Up to where all is settled.
+    fn give_up(
+        &mut self,
+        hello: &Hello,
+        first: Seq,
+        last: Seq,
+        now: Micros,
+        act: impl FnOnce(&mut Cursor),
+    ) -> Seq {
+        let Some(at) = self.position(hello) else { return Seq(0) };
+        let run = &mut self.runs[at];
+        let (before, newest) = (run.cursor.lost(), run.cursor.newest());
+        act(&mut run.cursor);
+        let (windows, seq) = (run.cursor.lost() - before, run.cursor.acknowledged(now));
+        let is_current = self.current.as_ref().is_some_and(|(_, _, turn)| *turn == run.turn);
+        if windows == 0 {
+            return seq;
+        }
+        // Where later windows have come already, the newest one's end tells nothing.
+        let from = self.end.filter(|_| is_current && newest < first).map(|(end, _)| end.as_secs_f64());
+        let epoch = hello.epoch.0;
+        match self.spans.back_mut() {
+            Some(lost) if lost.goes_on(epoch, first) => {
+                lost.last_seq = last.0;
+                lost.windows = lost.windows.saturating_add(windows);
+            }
+            _ => self.spans.push_back(LostSpan {
+                epoch_unix_milliseconds: epoch,
+                first_seq: first.0,
+                last_seq: last.0,
+                windows,
+                from_unix_seconds: from,
+                until_unix_seconds: None,
+            }),
+        }
+        while self.spans.len() > MAX_SPANS {
+            self.spans.pop_front();
+        }
+        seq
     }
 
     fn losses(&self) -> NodeLosses {
@@ -342,6 +427,40 @@ mod tests {
         ledger.expire(Micros(10), Micros(1), |_| false);
         assert!(!ledger.knows(&node()));
         assert_eq!(ledger.stats().lost, 9);
+    }
+
+    #[test]
+    fn what_was_given_up_is_a_span_between_the_windows_around_it() {
+        let (mut ledger, now) = (Ledger::default(), Micros(0));
+        assert!(ledger.hello(&hello(9, Some(1)), None, now).is_ok());
+        ledger.window(&hello(9, None), span(1, 10, false), now);
+        // Back after an outage, and again after a short one: six are gone, and then two of the next four.
+        assert_eq!(ledger.hello(&hello(9, Some(7)), None, now), Ok(Seq(6)));
+        assert_eq!(ledger.hello(&hello(9, Some(8)), None, now), Ok(Seq(7)));
+        ledger.window(&hello(9, None), span(11, 42, false), now);
+        ledger.window(&hello(9, None), span(8, 39, false), now);
+        ledger.gap(&hello(9, None), Gap { first: Seq(8), last: Seq(10) }, now);
+        let spans = ledger.lost_spans(&node());
+        let tell = |span: &LostSpan| (span.first_seq, span.last_seq, span.windows);
+        assert_eq!(spans.iter().map(tell).collect::<Vec<_>>(), [(2, 7, 6), (8, 10, 2)]);
+        assert_eq!((spans[0].from_unix_seconds, spans[0].until_unix_seconds), (Some(10.0), Some(38.0)));
+        assert_eq!((spans[1].from_unix_seconds, spans[1].until_unix_seconds), (None, None));
+        assert_eq!(ledger.losses(&node()).lost_windows, 8);
+        (0..20).for_each(|n| {
+            ledger.gap(&hello(9, None), Gap { first: Seq(100 + 2 * n), last: Seq(100 + 2 * n) }, now);
+        });
+        assert_eq!(ledger.lost_spans(&node()).len(), MAX_SPANS);
+        assert_eq!(ledger.lost_spans(&NodeName::parse("other").unwrap()), []);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_between_two_runs_hides_no_interruption() {
+        let (mut ledger, now) = (Ledger::default(), Micros(0));
+        for epoch in [5_000, 1_000] {
+            assert!(ledger.hello(&hello(epoch, Some(1)), None, now).is_ok());
+            ledger.window(&hello(epoch, None), span(1, 20_000 - epoch, false), now);
+        }
+        assert_eq!(ledger.losses(&node()).interrupted_runs, 1);
     }
 
     #[test]

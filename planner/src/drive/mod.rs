@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub use cadence::{Cadence, Pace};
-pub use ledger::{Conflict, Ledger, NodeLosses, Span, WindowStats};
+pub use ledger::{Conflict, Ledger, LostSpan, NodeLosses, Span, WindowStats};
 
 /// How many events may wait; connections wait when it is full.
 pub const EVENTS: usize = 1024;
@@ -74,6 +74,8 @@ pub struct AgentRow {
     /// What its node lost.
     #[serde(flatten)]
     pub losses: NodeLosses,
+    /// The newest spans of windows that its agents gave up, the oldest first.
+    pub lost_spans: Vec<LostSpan>,
 }
 
 /// How long windows waited between their last byte and the fleet, since the start.
@@ -350,7 +352,7 @@ impl Driver {
         let now = self.clock.now();
         let snapshot = self.fleet.snapshot(now);
         self.ask(&snapshot);
-        let row = |session: &Session| agent_row(session, self.ledger.losses(&session.hello.node), now);
+        let row = |session: &Session| agent_row(session, &self.ledger, now);
         let agents = self.sessions.values().map(row).collect();
         let (windows, waits) = (self.ledger.stats(), self.waits);
         let build = begun.elapsed();
@@ -359,8 +361,9 @@ impl Driver {
     }
 }
 
-fn agent_row(session: &Session, losses: NodeLosses, now: Micros) -> AgentRow {
+fn agent_row(session: &Session, ledger: &Ledger, now: Micros) -> AgentRow {
     let hello = &session.hello;
+    let (losses, lost_spans) = (ledger.losses(&hello.node), ledger.lost_spans(&hello.node));
     AgentRow {
         node: hello.node.clone(),
         version: hello.version.clone(),
@@ -371,5 +374,6 @@ fn agent_row(session: &Session, losses: NodeLosses, now: Micros) -> AgentRow {
         acknowledged_seq: session.seq.0,
         asked_interval_seconds: session.asked.report_interval_ms.map(|ms| ms as f64 / 1e3),
         losses,
+        lost_spans,
     }
 }

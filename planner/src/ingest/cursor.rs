@@ -90,6 +90,12 @@ impl Cursor {
         Seq(self.acknowledged)
     }
 
+    /// The newest window that is settled; 0 where none is.
+    #[must_use]
+    pub fn newest(&self) -> Seq {
+        Seq(self.runs.last_key_value().map_or(0, |(_, last)| *last))
+    }
+
     /// How many windows were lost for good, because they overlapped or because there were too many gaps.
     #[must_use]
     pub const fn lost(&self) -> u64 {

@@ -145,6 +145,15 @@ fn read(path: &Path) -> anyhow::Result<BTreeMap<NodeName, [u8; 32]>> {
     let length = std::fs::metadata(path).with_context(|| format!("{} can't be read", path.display()))?.len();
     anyhow::ensure!(length <= MAX_KEY_FILE_BYTES, "{} has {length} bytes, too many", path.display());
     let text = std::fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
+    node_keys(&text).with_context(|| format!("{} can't be used", path.display()))
+}
+
+/// Takes a text as nodes' keys: a line `NODE SHA256` for each node, the hash in hexadecimal; empty lines and those that begin
+/// with `#` do not count.
+///
+/// # Errors
+/// When a line is something else, or there is none. The line's number is told, not its text.
+pub fn node_keys(text: &str) -> anyhow::Result<BTreeMap<NodeName, [u8; 32]>> {
     let mut hashes = BTreeMap::new();
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
@@ -155,12 +164,11 @@ fn read(path: &Path) -> anyhow::Result<BTreeMap<NodeName, [u8; 32]>> {
         let parsed = line
             .split_once(char::is_whitespace)
             .and_then(|(node, hash)| Some((NodeName::parse(node).ok()?, from_hex(hash.trim())?)));
-        let (node, hash) = parsed.with_context(|| {
-            format!("line {number} of {} is not NODE and 64 hexadecimal digits", path.display())
-        })?;
+        let (node, hash) =
+            parsed.with_context(|| format!("line {number} is not NODE and 64 hexadecimal digits"))?;
         hashes.insert(node, hash);
     }
-    anyhow::ensure!(!hashes.is_empty(), "{} names no node", path.display());
+    anyhow::ensure!(!hashes.is_empty(), "no node is named");
     Ok(hashes)
 }
 

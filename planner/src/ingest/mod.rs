@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub use assembly::{Assembly, Error as AssemblyError, Window};
 pub use bucket::Bucket;
 pub use cursor::{Cursor, GAP_PATIENCE, Verdict};
-pub use identity::{Anybody, Certificates, Checked, Claim, Keys, NodeVerifier, Unproven};
+pub use identity::{Anybody, Certificates, Checked, Claim, Keys, NodeVerifier, Unproven, node_keys};
 pub use stats::{CLOSE_LABELS, Count, Held, IngestStats, Level};
 
 use crate::clock::Clock;
@@ -43,10 +43,6 @@ const CONNECTION_WINDOW: u32 = 2 * STREAM_WINDOW;
 const SEND_WINDOW: u64 = 64 * 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT_MS: u32 = 30_000;
-/// From so many unfinished handshakes on, a peer has to prove its address first.
-const RETRY_FROM_PENDING: u64 = 64;
-/// More unfinished handshakes than this are refused.
-const MAX_PENDING: u64 = 1024;
 /// How long closing frames may take to leave.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -105,6 +101,10 @@ pub enum Answer {
 pub struct IngestOptions {
     /// The most connections at a time.
     pub max_connections: u64,
+    /// From so many connections before their hello on, a peer has to prove its address first.
+    pub retry_from_pending: u64,
+    /// The most connections before their hello; more are refused.
+    pub max_pending: u64,
     /// How long a handshake, and then the hello, may take.
     pub handshake_timeout: Duration,
     /// How long one frame may take to arrive.
@@ -121,6 +121,8 @@ impl Default for IngestOptions {
     fn default() -> Self {
         Self {
             max_connections: 25_000,
+            retry_from_pending: 64,
+            max_pending: 1024,
             handshake_timeout: Duration::from_secs(10),
             frame_timeout: Duration::from_secs(30),
             ack_interval: Duration::from_millis(200),
@@ -260,13 +262,13 @@ impl Renewal {
 fn admit(shared: &Shared, incoming: &Incoming, open: u64) -> bool {
     let pending = shared.stats.pending.get();
     open < shared.options.max_connections
-        && pending < MAX_PENDING
-        && (incoming.remote_address_validated() || pending < RETRY_FROM_PENDING)
+        && pending < shared.options.max_pending
+        && (incoming.remote_address_validated() || pending < shared.options.retry_from_pending)
 }
 
 fn turn_away(shared: &Shared, incoming: Incoming) {
     let room = shared.stats.connections.get() < shared.options.max_connections;
-    if room && shared.stats.pending.get() < MAX_PENDING && incoming.may_retry() {
+    if room && shared.stats.pending.get() < shared.options.max_pending && incoming.may_retry() {
         shared.stats.retried.one();
         // It fails only for peers that may not be sent back, which was asked.
         let _ = incoming.retry();

@@ -8,7 +8,10 @@ use plimsoll_core::fleet::{
     Counter, DistributionKey, DistributionSummary, EngineState, FleetSnapshot, Freshness, PoolGauges,
     QUANTILES, Source, Tally, Totals, Window, WindowSummaries,
 };
-use plimsoll_shell::metrics::{Label, MetricPage, MetricType};
+use plimsoll_shell::{
+    http::{Refusals, write_refusals},
+    metrics::{Label, MetricPage, MetricType},
+};
 
 use super::OwnCost;
 use crate::{
@@ -19,9 +22,16 @@ use crate::{
 /// Quantiles on this page are those of the last minute.
 const WINDOW: Window = Window::OneMinute;
 
-pub(super) fn render(shown: &Published, stats: &IngestStats, own: OwnCost, uptime: Micros) -> String {
+pub(super) fn render(
+    shown: &Published,
+    stats: &IngestStats,
+    refusals: &Refusals,
+    own: OwnCost,
+    uptime: Micros,
+) -> String {
     let mut page = MetricPage::new();
     planner(&mut page, shown, own, uptime);
+    write_refusals(&mut page, "plimsoll_planner", refusals);
     ingest(&mut page, stats);
     windows(&mut page, &shown.windows);
     waits(&mut page, &shown.waits);

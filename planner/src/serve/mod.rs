@@ -17,7 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use plimsoll_shell::http::{ApiError, no_such_page, prometheus};
+use plimsoll_shell::http::{ApiError, Refusals, no_such_page, prometheus};
 use tokio::sync::{mpsc, watch};
 
 pub use own::OwnCost;
@@ -55,6 +55,7 @@ pub struct Pages {
     stats: Arc<IngestStats>,
     clock: Clock,
     own: Arc<Mutex<own::OwnSampler>>,
+    refusals: Arc<Refusals>,
 }
 
 impl Pages {
@@ -65,8 +66,10 @@ impl Pages {
         questions: mpsc::Sender<Question>,
         stats: Arc<IngestStats>,
         clock: Clock,
+        refusals: Arc<Refusals>,
     ) -> Self {
-        Self { published, questions, stats, clock, own: Arc::new(Mutex::new(own::OwnSampler::new())) }
+        let own = Arc::new(Mutex::new(own::OwnSampler::new()));
+        Self { published, questions, stats, clock, own, refusals }
     }
 
     fn now_shown(&self) -> Arc<Published> {
@@ -92,7 +95,7 @@ async fn index(State(pages): State<Pages>) -> Result<Response, ApiError> {
 async fn metrics_page(State(pages): State<Pages>) -> Result<Response, ApiError> {
     let page = off_the_loop(move || {
         let own = pages.own.lock().unwrap_or_else(std::sync::PoisonError::into_inner).sample();
-        metrics::render(&pages.now_shown(), &pages.stats, own, pages.clock.uptime())
+        metrics::render(&pages.now_shown(), &pages.stats, &pages.refusals, own, pages.clock.uptime())
     });
     Ok(prometheus(page.await?))
 }

@@ -3,4 +3,5 @@
 mod http;
 mod ingest;
 mod simulate;
+mod stalls;
 mod support;

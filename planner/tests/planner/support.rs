@@ -15,9 +15,10 @@ use plimsoll_common::{
 use plimsoll_planner::{
     app::{App, Bound},
     config::{Config, Settings},
+    ingest::IngestOptions,
 };
 use plimsoll_shell::tls;
-use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, TransportConfig};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -42,6 +43,15 @@ impl Planner {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::set_up(change, |_| ()).await
+    }
+
+    /// With other bounds of ingest than can be configured.
+    pub(crate) async fn bounded(change: impl FnOnce(&mut IngestOptions)) -> Self {
+        Self::set_up(|_| (), change).await
+    }
+
+    async fn set_up(change: impl FnOnce(&mut Settings), bound: impl FnOnce(&mut IngestOptions)) -> Self {
         let mut settings = Settings {
             dev: Some(true),
             listen_quic: Some("127.0.0.1:0".to_owned()),
@@ -50,7 +60,8 @@ impl Planner {
             ..Settings::default()
         };
         change(&mut settings);
-        let config = Config::load(&settings).unwrap();
+        let mut config = Config::load(&settings).unwrap();
+        bound(&mut config.ingest);
         let cancel = CancellationToken::new();
         let app = App::spawn(&config, cancel.clone()).await.unwrap();
         let bound = app.bound();
@@ -130,9 +141,18 @@ impl Agent {
         planner: &Planner,
         identity: Option<tls::Identity>,
     ) -> Result<Self, ConnectionError> {
+        Self::connect_by(planner, identity, TransportConfig::default()).await
+    }
+
+    pub(crate) async fn connect_by(
+        planner: &Planner,
+        identity: Option<tls::Identity>,
+        transport: TransportConfig,
+    ) -> Result<Self, ConnectionError> {
         let tls = tls::client(tls::Trust::Anybody, identity, ALPN).unwrap();
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
-        let config = quinn::ClientConfig::new(Arc::new(crypto));
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::new(transport));
         let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
         let quic = endpoint.connect_with(config, planner.bound.quic, "localhost").unwrap().await?;
         Ok(Self { quic, control: None, encoder: FrameEncoder::new().unwrap(), _endpoint: endpoint })
@@ -154,6 +174,13 @@ impl Agent {
         let (send, _) = self.control.as_mut().unwrap();
         send.write_all(&(frame.len() as u32).to_be_bytes()).await.unwrap();
         send.write_all(frame).await.unwrap();
+    }
+
+    /// Writes bytes on the control stream as they are.
+    pub(crate) async fn say_bytes(&mut self, bytes: &[u8]) {
+        let (mut send, receive) = self.quic.open_bi().await.unwrap();
+        send.write_all(bytes).await.unwrap();
+        self.control = Some((send, receive));
     }
 
     /// The next message on the control stream.
@@ -187,6 +214,15 @@ impl Agent {
         let mut stream = self.quic.open_uni().await.unwrap();
         // The planner may close while a bad frame is still being written.
         if stream.write_all(bytes).await.is_ok() {
+            let _ = stream.finish();
+        }
+    }
+
+    /// Sends a message to a planner that may close meanwhile.
+    pub(crate) async fn try_send(&mut self, message: Message) {
+        let frame = self.encoder.encode(&message, 0).unwrap();
+        if let Ok(mut stream) = self.quic.open_uni().await {
+            let _ = stream.write_all(&frame).await;
             let _ = stream.finish();
         }
     }

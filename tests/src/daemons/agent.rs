@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Board, START};
-use crate::{http::Http, process::Process, tls::Identity, wait, world::World};
+use crate::{host::Host, http::Http, process::Process, tls::Identity, wait, world::World};
 
 /// An agent to start.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +26,8 @@ pub struct AgentSpec {
     pub planner: Option<PlannerLink>,
     /// Flags besides.
     pub flags: Vec<String>,
+    /// The host that it believes to be on, where that is not this machine as it is.
+    pub host: Option<Host>,
 }
 
 /// One engine, as the agent's configuration declares it.
@@ -75,6 +77,7 @@ impl AgentSpec {
             endpoints: Vec::new(),
             planner: None,
             flags: Vec::new(),
+            host: None,
         }
     }
 
@@ -127,6 +130,9 @@ impl AgentSpec {
             }
         }
         command.args(&self.flags);
+        if let Some(host) = &self.host {
+            host.hold(&mut command);
+        }
         Ok(command)
     }
 

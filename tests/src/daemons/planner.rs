@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, process::Command};
 use serde_json::Value;
 
 use super::START;
-use crate::{http::Http, process::Process, tls::Identity, wait, world::World};
+use crate::{host::Host, http::Http, process::Process, tls::Identity, wait, world::World};
 
 /// A planner to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct PlannerSpec {
     pub tls: PlannerTls,
     /// Flags besides.
     pub flags: Vec<String>,
+    /// The host that it believes to be on, where that is not this machine as it is.
+    pub host: Option<Host>,
 }
 
 /// How a planner shows who it is.
@@ -36,7 +38,7 @@ impl PlannerSpec {
     #[must_use]
     pub fn new(name: &str, tls: PlannerTls) -> Self {
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { name: name.to_owned(), quic: free, http: free, tls, flags: Vec::new() }
+        Self { name: name.to_owned(), quic: free, http: free, tls, flags: Vec::new(), host: None }
     }
 
     /// The command, without what is given to every process.
@@ -56,6 +58,9 @@ impl PlannerSpec {
             }
         }
         command.args(&self.flags);
+        if let Some(host) = &self.host {
+            host.hold(&mut command);
+        }
         command
     }
 

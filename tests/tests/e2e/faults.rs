@@ -30,7 +30,7 @@ async fn start(setting: &Setting, network: &Proxy, name: &str) -> Planner {
     planner
 }
 
-fn clean(page: &Value) -> Result<(), String> {
+pub(crate) fn clean(page: &Value) -> Result<(), String> {
     let windows = &page["agents"]["windows"];
     let troubles = ["overlaps", "lost", "missing"];
     if troubles.iter().all(|trouble| windows[trouble] == 0) { Ok(()) } else { Err(windows.to_string()) }

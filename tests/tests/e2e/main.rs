@@ -1,5 +1,6 @@
 //! End-to-end tests: the real programs on loopback, held against the emulators' exact records.
 
+mod access;
 mod cluster;
 mod counts;
 mod ends;

@@ -1,7 +1,10 @@
 //! The agent's own families: what it costs, its way to the planner, its readers.
 
 use plimsoll_common::units::Ratio;
-use plimsoll_shell::metrics::{MetricPage, MetricType::Gauge};
+use plimsoll_shell::{
+    http::write_refusals,
+    metrics::{MetricPage, MetricType::Gauge},
+};
 
 use crate::serve::Pages;
 
@@ -32,6 +35,7 @@ pub(super) fn write(page: &mut MetricPage, pages: &Pages) {
     page.counter("plimsoll_agent_stream_readers_dropped_total", help, &[], readers.dropped);
     let help = "Readers of the event stream turned away because there were too many.";
     page.counter("plimsoll_agent_stream_readers_refused_total", help, &[], readers.refused);
+    write_refusals(page, "plimsoll_agent", &pages.0.feeds.refusals);
     let Some(uplink) = &pages.0.feeds.uplink else { return };
     let status = uplink.status.borrow().clone();
     let spool = uplink.usage();

@@ -46,7 +46,9 @@ impl Agent {
         let off = GpuOptions { enabled: false, ..GpuOptions::default() };
         let control = crate::gpu::spawn(off).control();
         let exact = ExactBoard::default();
-        let feeds = Feeds { window, gpus, control, uplink: None, costs, attribution: attributed, exact };
+        let refusals = Arc::default();
+        let feeds =
+            Feeds { window, gpus, control, uplink: None, costs, attribution: attributed, exact, refusals };
         Self { pages: Pages::new(&config, boot, AgentEpoch(1), feeds), snapshots, attribution }
     }
 
