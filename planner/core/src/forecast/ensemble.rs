@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     LEVELS, MemberName, MemberView, Observed, Quantiles, Settings,
-    horizon::{Asked, Centers, HORIZONS, Horizon, Kind},
+    horizon::{Asked, Centers, HORIZONS, Horizon, Kind, UPPER},
     state::{Counts, MOST_STEPS, State, Unfit},
 };
 
@@ -129,10 +129,12 @@ impl Ensemble {
         let question = Question::new(&self.0, horizon);
         let (scored, _) = question.between[0];
         let weights = scored.weights(&question.centers);
+        let own = |index, level| scored.member_quantile(&question.centers, index, level, self.0.raw());
         let view = |(index, name): (usize, MemberName)| MemberView {
             name,
             weight: weights[index],
-            median: question.centers[index].map(|center| f64::from(center.at)),
+            median: own(index, 0.5),
+            upper: own(index, UPPER),
             loss: scored.loss_of(index),
         };
         MemberName::ALL.into_iter().enumerate().map(view).collect()

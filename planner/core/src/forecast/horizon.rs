@@ -17,7 +17,7 @@ use super::{
 pub(super) const HORIZONS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// The level that weights and coverage are watched at, beside the median: decisions size for an upper quantile.
-const UPPER: f64 = 0.9;
+pub(super) const UPPER: f64 = 0.9;
 
 /// How fast a member's weight falls with its loss: a tenth more loss than the best is worth less than half.
 const SHARPNESS: f64 = 8.0;
@@ -31,6 +31,10 @@ const LEAST_WIDTH: f64 = 0.2;
 
 /// How far coverage may stretch a band, and how fast: a miss widens, and nine hits narrow as much.
 const STRETCH: (f64, f64, f64) = (0.5, 4.0, 0.05);
+
+/// What an error counts whose window holds a step. All windows over one step tell of one event, and one is no habit:
+/// sizing for a second step right after the first would double every burst. Some steps an hour still fill the band.
+const STEP_WEIGHT: f64 = 0.25;
 
 /// Which of two quantities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +75,14 @@ pub(super) struct Horizon {
     stretch_max: f64,
     /// How far what came last lay from what was forecast for it: 1 is the upper edge of the band.
     missed: Option<f64>,
+}
+
+/// What came at the end of a horizon.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Came {
+    pub(super) sustained: Sustained,
+    /// Bins since the last step of the level, 0 in its own bin; `None` if there never was one.
+    pub(super) since_step: Option<u64>,
 }
 
 /// What was said at one moment.
@@ -139,29 +151,28 @@ impl Horizon {
     }
 
     /// Takes what came, if it is known, against what was said for it. Call once a bin, before [`Self::issue`].
-    pub(super) fn score(&mut self, came: Option<Sustained>, asked: Asked<'_>) {
+    pub(super) fn score(&mut self, came: Option<Came>, asked: Asked<'_>) {
         if self.pending.len() < self.steps {
             return;
         }
         let issue = self.pending.pop_front();
         self.missed = None;
         let (Some(issue), Some(came)) = (issue, came) else { return };
-        let (half_life, loss_half_life) =
-            ((40.0 * self.steps as f64).max(360.0), 60.0_f64.max(4.0 * self.steps as f64));
-        let (keep_errors, keep_loss) = (keep(half_life), keep(loss_half_life));
         let mut losses = [None; MEMBERS];
         for (index, loss) in losses.iter_mut().enumerate() {
-            *loss = issue.centers[index].map(|center| self.loss(index, center, came, asked));
+            *loss = issue.centers[index].map(|center| self.loss(index, center, came.sustained, asked));
         }
-        // Who has nothing to say is charged what the worst of the others is: it has to earn its weight.
-        let worst = losses.iter().flatten().copied().fold(0.0, f64::max);
-        for ((score, loss), center) in self.scores.iter_mut().zip(losses).zip(issue.centers) {
-            score.loss.add(loss.unwrap_or(worst), keep_loss);
+        let steps = self.steps as f64;
+        self.charge(losses, keep((4.0 * steps).max(60.0)));
+        let weight =
+            if came.since_step.is_some_and(|since| since < self.steps as u64) { STEP_WEIGHT } else { 1.0 };
+        let keep_errors = keep((40.0 * steps).max(360.0));
+        for (score, center) in self.scores.iter_mut().zip(issue.centers) {
             if let Some(center) = center {
-                score.learn(center, came, asked.noise, keep_errors);
+                score.learn(center, came.sustained, asked.noise, weight, keep_errors);
             }
         }
-        self.follow_coverage(issue, came);
+        self.follow_coverage(issue, came.sustained, weight);
     }
 
     /// Remembers what the members say now. `None` in a bin of which nothing is known.
@@ -227,6 +238,18 @@ impl Horizon {
         weights.map(|weight| if total > 0.0 { weight / total } else { 0.0 })
     }
 
+    /// A member's own quantile of the rate at the horizon.
+    pub(super) fn member_quantile(
+        &self,
+        centers: &Centers,
+        member: usize,
+        level: f64,
+        asked: Asked<'_>,
+    ) -> Option<f64> {
+        let (score, center) = (self.scores.get(member)?, (*centers.get(member)?)?);
+        Some((center.of(Kind::At) + self.offset(score, center, Kind::At, level, asked)).max(0.0))
+    }
+
     /// A member's mean recent loss.
     pub(super) fn loss_of(&self, member: usize) -> Option<f64> {
         self.scores.get(member).and_then(|score| score.loss.mean())
@@ -281,12 +304,25 @@ impl Horizon {
             + pinball(came.max - said(Kind::Max, UPPER), UPPER)
     }
 
+    /// Adds losses. Who has nothing to say begins with the worst of the others', once over: it has to earn its weight, and
+    /// soon can.
+    fn charge(&mut self, losses: [Option<f64>; MEMBERS], keep: f64) {
+        let known = self.scores.iter().zip(losses).filter(|(_, loss)| loss.is_some());
+        let worst = known.filter_map(|(score, _)| score.loss.mean()).fold(0.0, f64::max);
+        for (score, loss) in self.scores.iter_mut().zip(losses) {
+            match loss {
+                Some(loss) => score.loss.add(loss, keep),
+                None => score.loss.set(worst, self.steps as f64),
+            }
+        }
+    }
+
     /// Widens after a miss and narrows after hits, so that in the long run a tenth lies above the upper level.
-    fn follow_coverage(&mut self, issue: Issue, came: Sustained) {
+    fn follow_coverage(&mut self, issue: Issue, came: Sustained, weight: f64) {
         let (Some(median), Some(upper)) = (issue.median, issue.upper) else { return };
         let (least, most, speed) = STRETCH;
         // Neighbouring windows of a long horizon miss together: each counts less.
-        let speed = speed / (self.steps as f64).sqrt();
+        let speed = weight * speed / (self.steps as f64).sqrt();
         let follow = |stretch: f64, missed: bool| {
             let pull = if missed { UPPER } else { UPPER - 1.0 };
             (stretch * (speed * pull).exp()).clamp(least, most)
@@ -300,12 +336,13 @@ impl Horizon {
 }
 
 impl Score {
-    fn learn(&mut self, center: Both, came: Sustained, noise: &Noise, keep: f64) {
+    fn learn(&mut self, center: Both, came: Sustained, noise: &Noise, weight: f64, keep: f64) {
         let error = came.at - f64::from(center.at);
-        self.at.add(error / noise.unit(f64::from(center.at)), keep);
-        self.max.add((came.max - f64::from(center.max)) / noise.unit(f64::from(center.max)), keep);
+        self.at.add(error / noise.unit(f64::from(center.at)), weight, keep);
+        self.max.add((came.max - f64::from(center.max)) / noise.unit(f64::from(center.max)), weight, keep);
         let rate = noise.rate(f64::from(center.at));
-        if rate > 0.0 {
+        // The variance that is compared with Poisson's is that between steps.
+        if rate > 0.0 && weight >= 1.0 {
             self.square.add(error * error / rate, keep);
         }
     }

@@ -62,6 +62,8 @@ pub struct MemberView {
     pub weight: f64,
     /// Its median of the sustained rate at the horizon; `None` while it has nothing to say.
     pub median: Option<f64>,
+    /// Its quantile of that at 0.9, with all noise; `None` while it has nothing to say.
+    pub upper: Option<f64>,
     /// Its mean recent quantile loss at the horizon, in the unit of the series; `None` before the first score.
     pub loss: Option<f64>,
 }
@@ -94,17 +96,19 @@ impl Members {
         [&self.constant, &self.kalman, &self.trend, &self.daily, &self.weekly, &self.cycle]
     }
 
-    /// Shows a bin to all. The Kalman filters tell steps from bursts, on behalf of all.
-    pub(super) fn learn(&mut self, at: Micros, value: f64) {
+    /// Shows a bin to all, and tells whether it was a step: the Kalman filters tell steps from bursts, on behalf of all.
+    pub(super) fn learn(&mut self, at: Micros, value: f64) -> bool {
         for member in self.each_mut() {
             member.learn(at, value);
         }
-        if self.kalman.stepped() {
+        let stepped = self.kalman.stepped();
+        if stepped {
             let level = self.kalman.level();
             for member in self.each_mut() {
                 member.step_to(level);
             }
         }
+        stepped
     }
 
     /// In the order of [`MemberName::ALL`].

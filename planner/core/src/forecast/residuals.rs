@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Cells of the distribution.
-const CELLS: usize = 48;
+const CELLS: usize = 64;
 
 /// The outer edge on the stretched axis asinh(error): cells are narrow where errors are small and reach to ±100 units.
 const EDGE: f64 = 5.3;
@@ -14,7 +14,7 @@ const WIDTH: f64 = 2.0 * EDGE / CELLS as f64;
 /// Weights below this are nothing: they would end as denormal numbers, which processors are slow with.
 const NOTHING: f32 = 1e-20;
 
-/// A distribution of errors, in units of the series' noise, that forgets exponentially: 48 cells over asinh(error).
+/// A distribution of errors, in units of the series' noise, that forgets exponentially: 64 cells over asinh(error).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Residuals {
     cells: Vec<f32>,
@@ -30,8 +30,8 @@ impl Residuals {
         self.cells.len() == CELLS && self.cells.iter().all(|cell| cell.is_finite() && *cell >= 0.0)
     }
 
-    /// Adds an error after `keep` of the past was kept; not a number is no error.
-    pub(super) fn add(&mut self, error: f64, keep: f64) {
+    /// Adds an error that counts `weight` after `keep` of the past was kept; not a number is no error.
+    pub(super) fn add(&mut self, error: f64, weight: f64, keep: f64) {
         if error.is_nan() {
             return;
         }
@@ -42,7 +42,7 @@ impl Residuals {
         }
         let place = ((error.asinh() + EDGE) / WIDTH).max(0.0) as usize;
         if let Some(cell) = self.cells.get_mut(place.min(CELLS - 1)) {
-            *cell += 1.0;
+            *cell += weight as f32;
         }
     }
 
@@ -78,7 +78,7 @@ mod tests {
         let mut residuals = Residuals::new();
         assert!(residuals.quantile(0.9).abs() < 1e-300);
         for index in 0..10_000 {
-            residuals.add(f64::from(index) / 10_000.0 * 4.0 - 2.0, 1.0);
+            residuals.add(f64::from(index) / 10_000.0 * 4.0 - 2.0, 1.0, 1.0);
         }
         // Within a cell, whose width grows with the error, they are exact to its half.
         for (level, cell) in [(0.05, 0.4), (0.25, 0.3), (0.5, 0.05), (0.75, 0.3), (0.9, 0.4), (0.99, 0.4)] {
@@ -96,7 +96,7 @@ mod tests {
     fn the_absurd_lands_in_the_outer_cells() {
         let mut residuals = Residuals::new();
         for error in [f64::INFINITY, f64::NEG_INFINITY, 1e300, -1e300, f64::NAN] {
-            residuals.add(error, 0.9);
+            residuals.add(error, 1.0, 0.9);
         }
         assert!(residuals.fits());
         assert!(residuals.quantile(0.999).is_finite() && residuals.quantile(0.001) < -90.0);
@@ -105,11 +105,11 @@ mod tests {
     #[test]
     fn the_past_is_forgotten_and_leaves_no_denormals() {
         let mut residuals = Residuals::new();
-        residuals.add(50.0, 0.5);
+        residuals.add(50.0, 1.0, 0.5);
         for _ in 0..500 {
-            residuals.add(0.1, 0.5);
+            residuals.add(0.1, 1.0, 0.5);
         }
-        assert!(residuals.quantile(1.0) < 0.25);
+        assert!(residuals.quantile(1.0) < 0.2);
         assert_eq!(residuals.cells.iter().filter(|cell| **cell > 0.0).count(), 1);
     }
 }

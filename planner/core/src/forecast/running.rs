@@ -16,6 +16,11 @@ impl Running {
         self.weight = self.weight * keep + 1.0;
     }
 
+    /// Takes `mean` as if it had been seen `weight` times, and forgets all else.
+    pub(super) fn set(&mut self, mean: f64, weight: f64) {
+        *self = Self { sum: mean * weight, weight };
+    }
+
     /// The mean; `None` before the first value.
     pub(super) fn mean(&self) -> Option<f64> {
         (self.weight > 0.0).then(|| self.sum / self.weight)

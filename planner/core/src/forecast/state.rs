@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Settings,
-    horizon::{Asked, Both, Centers, HORIZONS, Horizon},
+    horizon::{Asked, Both, Came, Centers, HORIZONS, Horizon},
     members::Members,
     noise::Noise,
     sustained::sustained,
@@ -65,6 +65,8 @@ pub(super) struct State {
     /// The newest bins, newest last.
     recent: VecDeque<Option<f32>>,
     last: Option<Micros>,
+    /// Bins since the level was last seen to step.
+    since_step: Option<u64>,
     late: Option<Micros>,
     late_run: u32,
 }
@@ -79,6 +81,7 @@ impl State {
             counts: Counts::default(),
             recent: VecDeque::with_capacity(HORIZONS[HORIZONS.len() - 1] + 1),
             last: None,
+            since_step: None,
             late: None,
             late_run: 0,
         }
@@ -168,6 +171,7 @@ impl State {
         for member in self.members.each_mut() {
             member.skip(missing);
         }
+        self.since_step = self.since_step.map(|since| since.saturating_add(missing));
     }
 
     fn learn(&mut self, at: Micros, value: f64) {
@@ -180,7 +184,11 @@ impl State {
             self.recent.get(index).copied().flatten().map_or(f64::NAN, f64::from)
         });
         let recent = &recent[..self.recent.len()];
-        self.members.learn(at, value);
+        self.since_step = match self.since_step {
+            _ if self.members.learn(at, value) => Some(0),
+            since => since.map(|since| since.saturating_add(1)),
+        };
+        let since_step = self.since_step;
         let furthest = HORIZONS[HORIZONS.len() - 1];
         let mut paths = [[0.0; HORIZONS[HORIZONS.len() - 1]]; super::members::MEMBERS];
         let mut speaks = [false; super::members::MEMBERS];
@@ -191,7 +199,7 @@ impl State {
         for horizon in &mut self.horizons {
             let steps = horizon.steps();
             let came = recent.len().checked_sub(steps).and_then(|from| sustained(&recent[from..], width));
-            horizon.score(came, raw);
+            horizon.score(came.map(|sustained| Came { sustained, since_step }), raw);
             let centers: Centers = std::array::from_fn(|index| {
                 let path = paths[index].get(..steps)?;
                 if speaks[index] { sustained(path, width).map(Both::new) } else { None }
