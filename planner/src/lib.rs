@@ -9,6 +9,8 @@
 //! [`fold`] translates wire messages into the core's words; [`ingest::Cursor`] sees to it that every window counts
 //! once. Both are pure. [`app`] puts the parts together.
 
+pub use plimsoll_simulate as simulate;
+
 pub mod app;
 pub mod clock;
 pub mod config;
@@ -16,4 +18,3 @@ pub mod drive;
 pub mod fold;
 pub mod ingest;
 pub mod serve;
-pub mod simulate;

@@ -1,9 +1,11 @@
 //! Small worlds whose ends can be told beforehand.
 
 use plimsoll_common::units::Micros;
+use plimsoll_core::score::Slo;
 use plimsoll_engine::{Curve, EngineConfig, Profile, Roofline, Timing};
 use plimsoll_sim::{
     Ending, Fault, Lost, Outcome, PoolConfig, Router, StartUp, Who, World, WorldConfig,
+    bounds::Oracle,
     policies::Fixed,
     policy::{Decision, Drain, Observation, PoolId, ScalingPolicy, Target},
     workload::{Arrival, Workload},
@@ -234,4 +236,46 @@ fn patience_ends() {
 
 fn workload_end(n: u64, gap_ms: u64) -> Micros {
     Micros((n - 1) * gap_ms * 1_000)
+}
+
+/// A mixture of experts: its decode times bend, since small batches already touch most experts.
+const BENT: &str = r#"{"name": "moe", "gpus_per_engine": 8, "max_kv_tokens_per_engine": 1000000,
+    "prefill_columns": ["isl", "ttft_ms"], "prefill": [[64, 28.0], [1024, 69.0], [4096, 207.0], [16384, 1065.0]],
+    "decode_columns": ["batch", "context_len", "itl_ms"],
+    "decode": [[1, 1000, 11.0], [8, 1000, 30.0], [64, 1000, 45.0], [256, 1000, 60.0],
+               [1, 8000, 12.0], [8, 8000, 32.0], [64, 8000, 52.0], [256, 8000, 95.0]]}"#;
+
+#[test]
+fn the_truth_can_be_a_table_and_the_prior_a_line() {
+    let truth = Profile::from_table_json(BENT).expect("a table");
+    let line = Timing::new(Curve::Roofline(Roofline {
+        a_ms: 11.0,
+        w_ms: 0.0,
+        b_ms_per_token: 0.05,
+        c_ms_per_token_squared: 0.0,
+        d_ms_per_sequence: 0.1,
+        e_ms_per_kv_token: 1e-5,
+    }));
+    let mut pool = PoolConfig::new("moe", &truth);
+    pool.prior = Some(line.clone());
+    let config = WorldConfig::aggregated(pool);
+    // Policies believe the line, and of the engine's limits the truth.
+    let briefing = config.briefing();
+    assert_eq!(briefing.pools[0].prior.timing, line);
+    assert_eq!(briefing.pools[0].prior.kv_tokens(), config.pools[0].engine.kv_tokens());
+    // The world goes by the table: eight outputs at once take 30 ms a token and more, where the line says 13.
+    let eight = Workload::new((0..8).map(|_| Arrival::new(Micros(0), 1_000, 101)).collect());
+    let outcome = run(&config, &eight, &mut Fixed::new(vec![1]));
+    assert!(all_finished(&outcome));
+    for request in &outcome.requests {
+        let itl = request.mean_itl().expect("two tokens").as_millis_f64();
+        assert!((28.0..36.0).contains(&itl), "{itl}");
+    }
+    // Whoever trusts the line asks for too few: the oracle, which sees the table, needs more.
+    let slo = Slo::of_millis(2_000, 40);
+    let load = every(100, 6_000, 1_000, 100);
+    let mut believed = config.clone();
+    believed.pools[0].engine.timing = line;
+    let need = |config: &WorldConfig| Oracle::new(config, &load, &slo).gpu_hours();
+    assert!(need(&config) > 1.3 * need(&believed), "{} {}", need(&config), need(&believed));
 }

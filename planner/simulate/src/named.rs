@@ -91,6 +91,22 @@ impl Named {
     }
 }
 
+/// The policies of a list. Commas separate policies, and settings of one: what follows as `setting=value` is a setting.
+pub(super) fn separate(list: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for piece in list.split(',').map(str::trim).filter(|piece| !piece.is_empty()) {
+        let setting = piece.split_once('=').is_some_and(|(name, _)| !name.contains(':'));
+        match names.last_mut().filter(|_| setting) {
+            Some(last) => {
+                last.push(',');
+                last.push_str(piece);
+            }
+            None => names.push(piece.to_owned()),
+        }
+    }
+    names
+}
+
 /// `period=SECONDS`, or nothing.
 fn period(settings: &str) -> anyhow::Result<Option<u64>> {
     if settings.is_empty() {
@@ -99,4 +115,19 @@ fn period(settings: &str) -> anyhow::Result<Option<u64>> {
     let seconds = settings.strip_prefix("period=").and_then(|text| text.parse().ok());
     let seconds = seconds.filter(|seconds| (60..=604_800).contains(seconds));
     seconds.map(Some).context("the only setting is period=SECONDS, 60 to 604800")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::separate;
+
+    #[test]
+    fn commas_separate_policies_and_settings_of_one() {
+        assert_eq!(
+            separate("static:4, dynamo:target=sla,loops=hybrid,wva,causal:period=60,oracle,"),
+            ["static:4", "dynamo:target=sla,loops=hybrid", "wva", "causal:period=60", "oracle"]
+        );
+        assert_eq!(separate("loops=hybrid"), ["loops=hybrid"]);
+        assert!(separate("").is_empty());
+    }
 }

@@ -3,15 +3,17 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Context as _;
-use plimsoll_planner::simulate::Scenario;
 use plimsoll_sim::{
     Chosen, Clairvoyant, Experiment, Trial, Trials, WorldConfig,
     bounds::{Grid, Oracle, grid},
 };
+use plimsoll_simulate::Scenario;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
-use crate::cells::{Cell, Peer};
+use crate::{
+    cells::{Cell, Peer},
+    crew::now,
+};
 
 /// How thoroughly to measure.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +72,7 @@ pub(crate) fn measure(
     wanted: &[String],
     known: (Option<Base>, BTreeMap<String, Trial>),
 ) -> anyhow::Result<Measured> {
-    let began = Instant::now();
+    let began = now();
     let (known, mut policies) = known;
     let missing: Vec<&String> = wanted.iter().filter(|text| !policies.contains_key(*text)).collect();
     if let Some(base) = known.as_ref().filter(|_| missing.is_empty()) {

@@ -1,11 +1,11 @@
-//! The declared worlds: `benches/cells.toml`, where every cell is a command line of `plimsoll-planner simulate`.
+//! The declared worlds: `planner/simulate/cells.toml`, where every cell is a command line of `plimsoll-planner simulate`.
 
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
-use plimsoll_planner::simulate::SimulateArgs;
 use plimsoll_sim::workload::spec;
+use plimsoll_simulate::SimulateArgs;
 use serde::{Deserialize, Serialize};
 
 /// Flags of `simulate` without their dashes, and their values.
@@ -95,6 +95,9 @@ impl File {
                 cells.push(self.cell(entry, Some(variation))?);
             }
         }
+        // Groups in the order in which they first appear, each in one piece.
+        let groups: Vec<String> = cells.iter().map(|cell| cell.group.clone()).collect();
+        cells.sort_by_key(|cell| groups.iter().position(|group| *group == cell.group));
         for (index, cell) in cells.iter().enumerate() {
             if cells[..index].iter().any(|other| other.name == cell.name) {
                 bail!("two cells are named {:?}: rename one", cell.name);
@@ -172,9 +175,11 @@ impl Cell {
     /// The command line of one draw.
     pub(crate) fn arguments(&self, seed: u64, data: Option<&Path>) -> anyhow::Result<SimulateArgs> {
         let mut words = vec!["simulate".to_owned()];
-        // Profiles are files of the same folder as the traces.
+        // Bare names of profiles are files of the same folder as the traces.
         words.extend(self.words().into_iter().map(|word| match data {
-            Some(data) if word.ends_with(".json") => data.join("profiles").join(word).display().to_string(),
+            Some(data) if word.ends_with(".json") && !word.contains('/') => {
+                data.join("profiles").join(word).display().to_string()
+            }
             _ => word,
         }));
         words.extend(["--seed".to_owned(), seed.to_string()]);

@@ -2,12 +2,12 @@
 //! `docs/results.md`.
 //!
 //! ```sh
-//! cargo run --release -p plimsoll-benches --bin results -- --quick              # generated workloads, one draw
-//! cargo run --release -p plimsoll-benches --bin results -- --data DIR           # everything, with the traces of DIR
-//! cargo run --release -p plimsoll-benches --bin results -- --data DIR --policy demand:utilisation=0.6 --reuse
+//! cargo run --release -p plimsoll-simulate --bin results -- --quick              # generated workloads, one draw
+//! cargo run --release -p plimsoll-simulate --bin results -- --data DIR           # everything, with the traces of DIR
+//! cargo run --release -p plimsoll-simulate --bin results -- --data DIR --policy demand:utilisation=0.6 --reuse
 //! ```
 //!
-//! Cells are declared in `benches/cells.toml`. What was measured is kept in `target/results`, cell by cell: a run that
+//! Cells are declared in `planner/simulate/cells.toml`. What was measured is kept in `target/results`, cell by cell: a run that
 //! was cut off goes on where it was. Ends with 1 if a judged policy loses anything.
 
 mod cache;
@@ -26,7 +26,6 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
-use tokio::time::Instant;
 
 use crate::{cache::Cache, cells::File, crew::Crew, measure::Depth, page::Page};
 
@@ -55,7 +54,7 @@ struct Args {
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// The declared cells.
-    #[arg(long, value_name = "FILE", default_value = "benches/cells.toml")]
+    #[arg(long, value_name = "FILE", default_value = "planner/simulate/cells.toml")]
     cells: PathBuf,
     /// Where what was measured is kept.
     #[arg(long, value_name = "DIR", default_value = "target/results")]
@@ -99,7 +98,7 @@ fn main() -> anyhow::Result<ExitCode> {
         threads: args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into)),
         stop_after: args.stop_after.map(|minutes| Duration::from_secs_f64(minutes.max(0.0) * 60.0)),
     };
-    let began = Instant::now();
+    let began = crew::now();
     let mut done = crew.measure(&order)?;
     let place = |name: &str| cells.iter().position(|cell| cell.name == name);
     done.sort_by_key(|(cell, _)| place(&cell.name));

@@ -1,4 +1,6 @@
 //! `plimsoll-planner simulate`: the command around `plimsoll_sim`.
+//!
+//! A package of its own, so that whoever measures a policy (the binary `results`) builds neither sockets nor TLS.
 
 mod args;
 mod named;
@@ -59,8 +61,8 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let Scenario { config, workload, slo } = args.scenario(&mut |note| bar.suspend(|| tell(&note)))?;
     let experiment = Experiment { config: &config, workload: &workload, slo };
     // Every policy is understood before the first one runs.
-    let texts = args.policy.iter().chain(&args.compare);
-    let named = texts.map(|text| Named::read(text, &experiment)).collect::<anyhow::Result<Vec<Named>>>()?;
+    let texts = args.policy.iter().cloned().chain(args.compare.iter().flat_map(|list| named::separate(list)));
+    let named = texts.map(|text| Named::read(&text, &experiment)).collect::<anyhow::Result<Vec<Named>>>()?;
     let title = format!("Simulation of {}", args.workload);
     let mut report = Report::new(title, &workload, slo, setup::described(args, &config));
     bar.set_length(workload.len() as u64);

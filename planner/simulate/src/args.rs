@@ -129,7 +129,7 @@ pub struct SimulateArgs {
     pub policy: Option<String>,
 
     /// Others to compare it with, in the same world; give it several times or separate by commas.
-    #[arg(long, value_name = "POLICY", value_delimiter = ',', help_heading = "Policy")]
+    #[arg(long, value_name = "POLICY", help_heading = "Policy")]
     pub compare: Vec<String>,
 
     /// Try static fleets of every size around the smallest that keeps the SLO, too.
