@@ -4,19 +4,23 @@ use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::D
 
 use anyhow::Context;
 use plimsoll_common::{ids::PlannerRun, wire::ALPN};
+use plimsoll_core::fleet::Detail;
 use plimsoll_shell::{
     address, http,
     ready::Readiness,
     supervise::Supervisor,
     tls::{self, Watched},
 };
-use tokio::{sync::mpsc, time::interval};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::interval,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
     config::{Config, NodeProof, ServerIdentity},
-    drive::{self, Asking, Cadence, Driver},
+    drive::{self, Asking, Cadence, Driver, Question},
     ingest::{Anybody, Certificates, Door, Ingest, IngestStats, Keys, NodeVerifier, Renewal},
     serve::{self, Pages},
 };
@@ -64,7 +68,7 @@ impl App {
             cancel.clone(),
         )?;
         let bound = Bound { quic: ingest.local_addr()?, http: server.local_addr()? };
-        let (driver, published) = Driver::new(
+        let driver = Driver::new(
             config.limits,
             clock,
             config.publish_interval,
@@ -73,7 +77,7 @@ impl App {
         );
         let (readiness, [snapshot]) = Readiness::new(["first_snapshot"]);
         let mut supervisor = Supervisor::new(cancel.clone());
-        let pages = Pages::new(published.clone(), questions, stats, clock, server.refusals());
+        let pages = Pages::new(questions.clone(), stats, clock, server.refusals());
         let probes = http::probes(readiness);
         supervisor.spawn("http", server.serve(serve::router(pages), probes, cancel.clone()));
         supervisor.spawn("drive", driver.run(taken, asked));
@@ -89,9 +93,11 @@ impl App {
         });
         supervisor.spawn("ingest", ingest.run());
         supervisor.spawn("readiness", async move {
-            let mut published = published;
+            let (reply, first) = oneshot::channel();
+            let asked = questions.send(Question::Show { detail: Detail::Sums, reply }).await;
+            drop(questions);
             tokio::select! {
-                changed = published.changed() => snapshot.set(changed.is_ok()),
+                first = first => snapshot.set(asked.is_ok() && first.is_ok()),
                 () = cancel.cancelled() => (),
             }
             cancel.cancelled().await;

@@ -3,11 +3,11 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use plimsoll_common::{
-    engine::{EngineKind, SleepState, Unit},
+    engine::{DistributionKind, EngineKind, SleepState, Unit},
     histogram::{BucketLayout, InvalidBuckets},
     ids::{AgentEpoch, EngineId, GpuUuid, NodeName},
     units::{Micros, Ratio},
-    wire::{self, EngineColumns, GpuColumns, Inventory, Report, WireError},
+    wire::{self, EngineColumns, GpuColumns, HistogramHead, Inventory, Report, WireError},
 };
 use plimsoll_core::fleet::{
     Counter, Counts, EngineGauges, EngineIdentity, EngineReading, EngineState, GpuIdentity, GpuReading,
@@ -165,31 +165,33 @@ pub fn report(
 fn parts(report: &Report, inventory: &NodeInventory) -> Result<(Vec<Part>, u64), Error> {
     let (rows, layouts) = (inventory.engines.len(), inventory.layouts.len() / UNITS.len());
     let (mut parts, mut unknown) = (Vec::new(), 0);
-    for entry in report.histograms.iter() {
-        let mut entry = entry.map_err(Error::Packed)?;
-        if entry.engine >= rows {
-            return Err(Error::NoSuchEngine { row: entry.engine, rows });
+    let (mut reader, mut cells) = (report.histograms.reader(), Vec::new());
+    while let Some(head) = reader.next(&mut cells) {
+        let HistogramHead { engine, kind, layout, sum } = head.map_err(Error::Packed)?;
+        if engine >= rows {
+            return Err(Error::NoSuchEngine { row: engine, rows });
         }
-        if entry.layout > layouts {
-            return Err(Error::NoSuchLayout { layout: entry.layout, layouts });
+        if layout > layouts {
+            return Err(Error::NoSuchLayout { layout, layouts });
         }
-        let Some(kind) = entry.kind() else {
+        let Some(kind) = DistributionKind::from_code(kind) else {
             unknown += 1;
             continue;
         };
-        entry.cells.retain(|(_, n)| *n > 0);
-        let samples = match entry.layout.checked_sub(1) {
-            None => Samples::Cells(entry.cells),
+        cells.retain(|(_, n)| *n > 0);
+        let counts = cells.as_slice().to_vec();
+        let samples = match layout.checked_sub(1) {
+            None => Samples::Cells(counts),
             Some(position) => {
                 let layout = position * UNITS.len() + usize::from(kind.unit() == Unit::Tokens);
                 let buckets = inventory.layouts[layout].buckets();
-                if let Some((bucket, _)) = entry.cells.last().filter(|(bucket, _)| *bucket >= buckets) {
+                if let Some((bucket, _)) = counts.last().filter(|(bucket, _)| *bucket >= buckets) {
                     return Err(Error::NoSuchBucket { bucket: *bucket, buckets });
                 }
-                Samples::Buckets { layout, counts: entry.cells }
+                Samples::Buckets { layout, counts }
             }
         };
-        parts.push(Part { engine: entry.engine, kind, samples, sum: entry.sum });
+        parts.push(Part { engine, kind, samples, sum });
     }
     Ok((parts, unknown))
 }
@@ -319,7 +321,7 @@ fn ratio(ppm: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use plimsoll_common::{
-        engine::{DistributionKind, Role},
+        engine::Role,
         ids::{Generation, Seq},
         wire::{EngineInfo, GpuInfo, HistogramEntry},
     };

@@ -1,9 +1,9 @@
 //! The shell around the planner's core: it listens to agents and shows what they see.
 //!
 //! ```text
-//! agents ── QUIC ──▶ ingest ── Event ──▶ drive (owns the Fleet) ── watch<Arc<Published>> ──▶ serve ── HTTP ──▶
-//!                      ▲                   │        ▲
-//!                      └──── watch<Ack> ───┘        └── Question (bounded, answered once) ── serve
+//! agents ── QUIC ──▶ ingest ── Event ──▶ drive (owns the Fleet) ── Arc<Published> ──▶ serve ── HTTP ──▶
+//!                      ▲                   │        ▲                                   │
+//!                      └─ watch<Answer> ───┘        └── Question (bounded, answered once) ┘
 //! ```
 //!
 //! [`fold`] translates wire messages into the core's words; [`ingest::Cursor`] sees to it that every window counts

@@ -90,11 +90,12 @@ impl Limits for Report {
                 self.seq.0
             )));
         }
-        for entry in self.histograms.iter() {
-            let entry = entry.map_err(|error| WireError::Refused(error.to_owned()))?;
-            at_most("as a histogram's engine", entry.engine, MAX_ENGINES - 1)?;
-            at_most("as a histogram's layout", entry.layout, MAX_LAYOUTS)?;
-            if entry.layout == 0 && entry.cells.last().is_some_and(|(cell, _)| *cell >= CELLS) {
+        let (mut reader, mut cells) = (self.histograms.reader(), Vec::new());
+        while let Some(head) = reader.next(&mut cells) {
+            let head = head.map_err(|error| WireError::Refused(error.to_owned()))?;
+            at_most("as a histogram's engine", head.engine, MAX_ENGINES - 1)?;
+            at_most("as a histogram's layout", head.layout, MAX_LAYOUTS)?;
+            if head.layout == 0 && cells.last().is_some_and(|(cell, _)| *cell >= CELLS) {
                 return Err(WireError::Refused("a histogram's cell is beyond the fleet's layout".to_owned()));
             }
         }

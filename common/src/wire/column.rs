@@ -110,7 +110,9 @@ impl<'de, T: ColumnItem> Deserialize<'de> for Column<T> {
                 f.write_str("a packed column")
             }
             fn visit_bytes<E: de::Error>(self, mut bytes: &[u8]) -> Result<Column<T>, E> {
-                let mut rows = Vec::new();
+                // Every number ends in a byte without the top bit.
+                let numbers = bytes.iter().filter(|byte| **byte < 0x80).count();
+                let mut rows = Vec::with_capacity(numbers.min(MAX_ROWS));
                 while !bytes.is_empty() {
                     if rows.len() == MAX_ROWS {
                         return Err(E::custom(format_args!("a column has more than {MAX_ROWS} rows")));

@@ -26,8 +26,8 @@ pub use hello::{Ack, Gap, Hello, MAX_GAP_WINDOWS, Request, Token};
 pub use inventory::{DomainKind, DriverInfo, EngineInfo, GpuInfo, HostInfo, Inventory, NvLinkDomain};
 pub use merge::{MergeError, merge};
 pub use report::{
-    AgentCost, EngineColumns, EngineState, GpuColumns, GpuState, HistogramColumns, HistogramEntry, Report,
-    SourceState, StateEvidence,
+    AgentCost, EngineColumns, EngineState, GpuColumns, GpuState, HistogramColumns, HistogramEntry,
+    HistogramHead, HistogramReader, Report, SourceState, StateEvidence,
 };
 
 /// The application protocol negotiated in TLS.

@@ -368,21 +368,65 @@ impl HistogramColumns {
 
     /// Unpacks one distribution after the other. An `Err` names what is wrong and ends the iteration.
     pub fn iter(&self) -> impl Iterator<Item = Result<HistogramEntry, &'static str>> + '_ {
-        let mut rest = self.packed.as_slice();
+        let mut reader = self.reader();
         std::iter::from_fn(move || {
-            if rest.is_empty() {
-                return None;
-            }
-            let entry = unpack(&mut rest);
-            if entry.is_err() {
-                rest = &[];
-            }
-            Some(entry)
+            let mut cells = Vec::new();
+            let head = reader.next(&mut cells)?;
+            Some(head.map(|HistogramHead { engine, kind, layout, sum }| HistogramEntry {
+                engine,
+                kind,
+                layout,
+                cells,
+                sum,
+            }))
         })
+    }
+
+    /// Unpacks the same into memory that is used again.
+    #[must_use]
+    pub fn reader(&self) -> HistogramReader<'_> {
+        HistogramReader { rest: &self.packed }
     }
 }
 
-fn unpack(rest: &mut &[u8]) -> Result<HistogramEntry, &'static str> {
+/// A [`HistogramEntry`] without its cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistogramHead {
+    /// The engine's row in the inventory.
+    pub engine: usize,
+    /// What is distributed, as [`DistributionKind`]'s code.
+    pub kind: u64,
+    /// In what the samples are counted, as in [`HistogramEntry::layout`].
+    pub layout: usize,
+    /// The sum of the samples, microseconds or tokens.
+    pub sum: u64,
+}
+
+/// Unpacks distributions one after the other.
+#[derive(Debug, Clone)]
+pub struct HistogramReader<'a> {
+    rest: &'a [u8],
+}
+
+impl HistogramReader<'_> {
+    /// The next distribution, its cells in place of what `cells` held; `None` after the last one.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes; nothing comes after it.
+    pub fn next(&mut self, cells: &mut Vec<(usize, u64)>) -> Option<Result<HistogramHead, &'static str>> {
+        cells.clear();
+        if self.rest.is_empty() {
+            return None;
+        }
+        let head = unpack(&mut self.rest, cells);
+        if head.is_err() {
+            self.rest = &[];
+        }
+        Some(head)
+    }
+}
+
+fn unpack(rest: &mut &[u8], cells: &mut Vec<(usize, u64)>) -> Result<HistogramHead, &'static str> {
     let mut number = || varint::read(rest).ok_or("a histogram ends within a number");
     let index = |value: u64| usize::try_from(value).map_err(|_| "a histogram's index is beyond this machine");
     let engine = index(number()?)?;
@@ -394,7 +438,6 @@ fn unpack(rest: &mut &[u8]) -> Result<HistogramEntry, &'static str> {
     if n > super::MAX_MESSAGE_BYTES as u64 / 2 {
         return Err("a histogram names more cells than a message can hold");
     }
-    let mut cells = Vec::new();
     let mut cell = 0usize;
     for i in 0..n {
         let gap = index(number()?)?;
@@ -408,7 +451,7 @@ fn unpack(rest: &mut &[u8]) -> Result<HistogramEntry, &'static str> {
             .ok_or("a histogram's cell is beyond any layout")?;
         cells.push((cell, samples));
     }
-    Ok(HistogramEntry { engine, kind, layout, cells, sum })
+    Ok(HistogramHead { engine, kind, layout, sum })
 }
 
 /// What the agent cost in the window, and what it had to drop.

@@ -11,6 +11,11 @@ pub(super) fn write(out: &mut Vec<u8>, mut value: u64) {
 
 /// Takes a number off the front; `None` when the bytes end early or the number needs more than 64 bits.
 pub(super) fn read(bytes: &mut &[u8]) -> Option<u64> {
+    // Most numbers are small.
+    if let Some((byte, rest)) = bytes.split_first().filter(|(byte, _)| **byte < 0x80) {
+        *bytes = rest;
+        return Some(u64::from(*byte));
+    }
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let (byte, rest) = bytes.split_first()?;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_common::{ids::NodeName, units::Micros, wire::Request};
-use plimsoll_core::fleet::{Counter, EngineRow, FleetSnapshot, Freshness, PoolKey};
+use plimsoll_core::fleet::{Counter, EngineView, Fleet, Freshness, PoolKey};
 
 /// Asked of nodes whose pools are near their limit, milliseconds.
 const FAST_MS: u64 = 500;
@@ -74,12 +74,12 @@ struct Load {
 }
 
 impl Load {
-    fn add(&mut self, engine: &EngineRow) {
-        let gauges = &engine.gauges;
+    fn add(&mut self, engine: EngineView<'_>) {
+        let gauges = engine.gauges;
         self.kv = self.kv.max(gauges.kv_cache_utilization_ratio.unwrap_or(0.0));
         self.running += gauges.running_requests.unwrap_or(0);
         self.waiting += gauges.waiting_requests.unwrap_or(0);
-        self.arrived += engine.totals.counts.get(Counter::Arrived).unwrap_or(0);
+        self.arrived += engine.totals.get(Counter::Arrived).unwrap_or(0);
     }
 
     fn is_near_its_limit(&self) -> bool {
@@ -93,11 +93,10 @@ impl Load {
 
 impl Cadence {
     /// The pace of every node with engines that is not asked for its agent's own. Nodes without engines keep theirs.
-    pub fn decide(&mut self, snapshot: &FleetSnapshot) -> BTreeMap<NodeName, Pace> {
-        let now = snapshot.at;
+    pub fn decide(&mut self, fleet: &Fleet, now: Micros) -> BTreeMap<NodeName, Pace> {
         let mut loads: BTreeMap<&PoolKey, Load> = BTreeMap::new();
-        for engine in snapshot.engines.iter().filter(|engine| engine.status == Freshness::Live) {
-            loads.entry(&engine.identity.pool).or_default().add(engine);
+        for engine in fleet.engines(now).filter(|engine| engine.status == Freshness::Live) {
+            loads.entry(engine.pool).or_default().add(engine);
         }
         for (key, load) in &loads {
             let pool = self.pools.entry((*key).clone()).or_insert(Pool {
@@ -110,13 +109,13 @@ impl Cadence {
         }
         // A pool without a live engine is forgotten; it begins anew, at its agents' own pace.
         self.pools.retain(|key, _| loads.contains_key(key));
-        self.nodes(snapshot)
+        self.nodes(fleet, now)
     }
 
-    fn nodes(&self, snapshot: &FleetSnapshot) -> BTreeMap<NodeName, Pace> {
+    fn nodes(&self, fleet: &Fleet, now: Micros) -> BTreeMap<NodeName, Pace> {
         let mut paces: BTreeMap<NodeName, Pace> = BTreeMap::new();
-        for engine in &snapshot.engines {
-            let pace = self.pools.get(&engine.identity.pool).map_or(Pace::Own, |pool| pool.pace);
+        for engine in fleet.engines(now) {
+            let pace = self.pools.get(engine.pool).map_or(Pace::Own, |pool| pool.pace);
             let node = paces.entry(engine.node.clone()).or_insert(pace);
             *node = (*node).max(pace);
         }

@@ -3,7 +3,14 @@
 mod cadence;
 mod ledger;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use plimsoll_common::{
     histogram::LatencyHistogram,
@@ -11,7 +18,7 @@ use plimsoll_common::{
     units::Micros,
     wire::{Ack, CloseCode, Hello, Request},
 };
-use plimsoll_core::fleet::{DistributionKey, EngineDetail, Fleet, FleetSnapshot, Limits};
+use plimsoll_core::fleet::{Detail, DistributionKey, EngineDetail, Fleet, FleetSnapshot, Limits};
 use serde::Serialize;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -32,24 +39,46 @@ pub const EVENTS: usize = 1024;
 pub const QUESTIONS: usize = 32;
 /// How many events are taken at a time, between looking at questions and the clock.
 const BATCH: usize = 128;
-/// Publishing may take this share of the time: 1 in so many.
-const PUBLISH_SHARE: u32 = 10;
+/// Putting together what is seen, and asking agents for a pace, may each take this share of the time: 1 in so many.
+const SHARE: u32 = 10;
 /// Between two looks for what is to be forgotten.
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);
 
-/// What everybody may see, replaced as a whole.
-#[derive(Debug, Clone)]
+/// What is seen at one instant, taken when somebody asks.
+#[derive(Debug)]
 pub struct Published {
-    /// The fleet.
-    pub snapshot: FleetSnapshot,
-    /// The agents that are connected, by node.
+    /// The fleet. The driver only takes what is needed for it; whoever looks first does the rest of the work, on a thread
+    /// that may take its time.
+    pub snapshot: LazyLock<FleetSnapshot, Box<dyn FnOnce() -> FleetSnapshot + Send>>,
+    /// The agents that are connected, by node; none where only sums were asked for.
     pub agents: Vec<AgentRow>,
     /// What became of windows.
     pub windows: WindowStats,
     /// How long windows waited for the driver.
     pub waits: Waits,
-    /// How long it took to put this together.
-    pub build: Duration,
+    took: Took,
+}
+
+impl Published {
+    /// How long it took to put this together: so far, or in all once the snapshot was looked at.
+    #[must_use]
+    pub fn build(&self) -> Duration {
+        self.took.get()
+    }
+}
+
+/// A time that is spent in parts, on several threads.
+#[derive(Debug, Clone, Default)]
+struct Took(Arc<AtomicU64>);
+
+impl Took {
+    fn add(&self, spent: Duration) {
+        self.0.fetch_add(spent.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
 }
 
 /// A connected agent.
@@ -113,6 +142,13 @@ impl Waits {
 /// What HTTP handlers ask; the answer is dropped where nobody waits any more.
 #[derive(Debug)]
 pub enum Question {
+    /// What is seen now, or was a moment ago.
+    Show {
+        /// How much of it; more may come.
+        detail: Detail,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Arc<Published>>,
+    },
     /// Engines with their windows; unknown ones are left out.
     Engines {
         /// Which.
@@ -139,12 +175,21 @@ pub struct Driver {
     fleet: Fleet,
     clock: Clock,
     publish_interval: Duration,
-    published: watch::Sender<Arc<Published>>,
+    /// What was last shown.
+    shown: Option<Shown>,
     sessions: BTreeMap<NodeName, Session>,
     ledger: Ledger,
     waits: Waits,
     run: PlannerRun,
     asking: Asking,
+}
+
+/// What was put together and may serve others that ask soon.
+#[derive(Debug)]
+struct Shown {
+    at: Instant,
+    detail: Detail,
+    published: Arc<Published>,
 }
 
 /// What agents are asked for.
@@ -174,7 +219,8 @@ impl Session {
 }
 
 impl Driver {
-    /// A driver of an empty fleet, and where it publishes. `run` is a number that no other run of a planner has.
+    /// A driver of an empty fleet. What is shown is at most `publish_interval` old, or ten times as old as it takes to put it
+    /// together. `run` is a number that no other run of a planner has.
     #[must_use]
     pub fn new(
         limits: Limits,
@@ -182,28 +228,18 @@ impl Driver {
         publish_interval: Duration,
         run: PlannerRun,
         asking: Asking,
-    ) -> (Self, watch::Receiver<Arc<Published>>) {
-        let fleet = Fleet::new(limits);
-        let first = Published {
-            snapshot: fleet.snapshot(clock.now()),
-            agents: Vec::new(),
-            windows: WindowStats::default(),
-            waits: Waits::default(),
-            build: Duration::ZERO,
-        };
-        let (published, seen) = watch::channel(Arc::new(first));
-        let driver = Self {
-            fleet,
+    ) -> Self {
+        Self {
+            fleet: Fleet::new(limits),
             clock,
             publish_interval,
-            published,
+            shown: None,
             sessions: BTreeMap::new(),
             ledger: Ledger::default(),
             waits: Waits::default(),
             run,
             asking,
-        };
-        (driver, seen)
+        }
     }
 
     /// Runs until every sender of events is gone: what was sent is applied, however the shutdown goes.
@@ -216,7 +252,7 @@ impl Driver {
         mut questions: mpsc::Receiver<Question>,
     ) -> anyhow::Result<()> {
         let mut batch = Vec::with_capacity(BATCH);
-        let mut publish_at = Instant::now() + self.publish_interval;
+        let mut ask_at = Instant::now() + self.publish_interval;
         let mut expire_at = Instant::now() + EXPIRE_EVERY;
         loop {
             tokio::select! {
@@ -227,9 +263,10 @@ impl Driver {
                     batch.drain(..).for_each(|event| self.take(event));
                 }
                 Some(question) = questions.recv() => self.answer(question),
-                () = sleep_until(publish_at) => {
-                    let took = self.publish();
-                    publish_at = Instant::now() + self.publish_interval.max(took * PUBLISH_SHARE);
+                () = sleep_until(ask_at) => {
+                    let begun = Instant::now();
+                    self.ask();
+                    ask_at = Instant::now() + self.publish_interval.max(begun.elapsed() * SHARE);
                 }
                 () = sleep_until(expire_at) => {
                     self.expire();
@@ -237,7 +274,6 @@ impl Driver {
                 }
             }
         }
-        self.publish();
         Ok(())
     }
 
@@ -312,9 +348,9 @@ impl Driver {
     }
 
     /// Asks every agent for what fits its pools now.
-    fn ask(&mut self, snapshot: &FleetSnapshot) {
+    fn ask(&mut self) {
         let Asking::ByLoad(cadence) = &mut self.asking else { return };
-        let paces = cadence.decide(snapshot);
+        let paces = cadence.decide(&self.fleet, self.clock.now());
         for (node, session) in &mut self.sessions {
             let asked = paces.get(node).map_or_else(Request::default, |pace| pace.request());
             if session.asked != asked {
@@ -325,9 +361,10 @@ impl Driver {
         }
     }
 
-    fn answer(&self, question: Question) {
+    fn answer(&mut self, question: Question) {
         let now = self.clock.now();
         match question {
+            Question::Show { detail, reply } => _ = reply.send(self.show(detail)),
             Question::Engines { keys, reply } => {
                 let details = keys.iter().filter_map(|(node, id)| self.fleet.engine(now, node, id));
                 let _ = reply.send(details.collect());
@@ -340,24 +377,47 @@ impl Driver {
 
     fn expire(&mut self) {
         let now = self.clock.now();
+        // Rows of a large fleet are large.
+        if self.shown.as_ref().is_some_and(|shown| !self.is_fresh(shown)) {
+            self.shown = None;
+        }
         self.fleet.expire(now);
         let forget_after = self.fleet.limits().forget_after;
         let sessions = &self.sessions;
         self.ledger.expire(now, forget_after, |node| sessions.contains_key(node));
     }
 
-    /// Publishes what is seen now, and says how long that took.
-    fn publish(&mut self) -> Duration {
+    /// What is seen now; or what was shown before, where that was a moment ago.
+    fn show(&mut self, detail: Detail) -> Arc<Published> {
         let begun = Instant::now();
+        if let Some(shown) =
+            self.shown.as_ref().filter(|shown| shown.detail >= detail && self.is_fresh(shown))
+        {
+            return Arc::clone(&shown.published);
+        }
         let now = self.clock.now();
-        let snapshot = self.fleet.snapshot(now);
-        self.ask(&snapshot);
+        let capture = self.fleet.capture(now, detail);
         let row = |session: &Session| agent_row(session, &self.ledger, now);
-        let agents = self.sessions.values().map(row).collect();
-        let (windows, waits) = (self.ledger.stats(), self.waits);
-        let build = begun.elapsed();
-        self.published.send_replace(Arc::new(Published { snapshot, agents, windows, waits, build }));
-        build
+        let agents = match detail {
+            Detail::Sums => Vec::new(),
+            Detail::Rows => self.sessions.values().map(row).collect(),
+        };
+        let (windows, waits, took) = (self.ledger.stats(), self.waits, Took::default());
+        took.add(begun.elapsed());
+        let rest = took.clone();
+        let snapshot = LazyLock::new(Box::new(move || {
+            let begun = Instant::now();
+            let snapshot = capture.finish();
+            rest.add(begun.elapsed());
+            snapshot
+        }) as Box<dyn FnOnce() -> FleetSnapshot + Send>);
+        let published = Arc::new(Published { snapshot, agents, windows, waits, took });
+        self.shown = Some(Shown { at: begun, detail, published: Arc::clone(&published) });
+        published
+    }
+
+    fn is_fresh(&self, shown: &Shown) -> bool {
+        shown.at.elapsed() < self.publish_interval.max(shown.published.build() * SHARE)
     }
 }
 

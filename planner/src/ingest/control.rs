@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use plimsoll_common::wire::{Ack, FrameEncoder, MAX_FRAME_BYTES, Message, Request, WireError};
+use plimsoll_common::wire::{Ack, FrameEncoder, Message, Request, WireError};
 use quinn::{ReadError, RecvStream, SendStream};
 use tokio::time::timeout;
 
 /// An agent that does not take an acknowledgement for this long is not listening.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest frame that is read off the control stream: a hello with the longest token, twice over. It is kept for as long as
+/// it takes to arrive.
+const MAX_CONTROL_FRAME_BYTES: usize = 32 * 1024;
 
 /// The agent's side of the control stream.
 #[derive(Debug)]
@@ -47,7 +51,7 @@ impl ControlReader {
                 Err(WireError::FrameTooLong) => return Next::TooLong,
                 Err(_) => return Next::End,
             }
-            match self.stream.read_chunk(64 * 1024, true).await {
+            match self.stream.read_chunk(MAX_CONTROL_FRAME_BYTES, true).await {
                 Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk.bytes),
                 Ok(None) => {
                     self.ended = true;
@@ -63,7 +67,7 @@ impl ControlReader {
 fn take(buffer: &mut Vec<u8>) -> Result<Option<Vec<u8>>, WireError> {
     let Some((length, rest)) = buffer.split_first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_be_bytes(*length) as usize;
-    if length > MAX_FRAME_BYTES {
+    if length > MAX_CONTROL_FRAME_BYTES {
         return Err(WireError::FrameTooLong);
     }
     let Some(frame) = rest.get(..length).map(<[u8]>::to_vec) else { return Ok(None) };

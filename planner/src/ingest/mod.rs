@@ -15,12 +15,10 @@ use std::{
 };
 
 use anyhow::Context;
-use plimsoll_common::wire::{
-    Ack, CloseCode, Frame, FrameDecoder, Gap, Hello, MAX_FRAME_BYTES, Request, WireError,
-};
+use plimsoll_common::wire::{Ack, CloseCode, Frame, FrameDecoder, Gap, Hello, Request, WireError};
 use quinn::{Incoming, TransportConfig, VarInt, crypto::rustls::QuicServerConfig};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -36,9 +34,13 @@ use crate::clock::Clock;
 
 /// The most streams with a frame each that an agent may have under way.
 const MAX_STREAMS: u32 = 16;
-/// Room for one whole frame a stream, and for two frames a connection: quinn's defaults allow 1.25 MB and no bound.
-const STREAM_WINDOW: u32 = MAX_FRAME_BYTES as u32 + 4096;
-const CONNECTION_WINDOW: u32 = 2 * STREAM_WINDOW;
+/// What an agent may have under way that we have not read yet: its busiest second twenty times over, and room enough for
+/// any frame, since we read on while it comes. quinn's defaults allow 1.25 MB a stream and no bound a connection.
+const CONNECTION_WINDOW: u32 = 64 * 1024;
+/// Half of that, so that a frame that waits for its turn leaves room for others.
+const STREAM_WINDOW: u32 = CONNECTION_WINDOW / 2;
+/// How many frames beyond the ordinary size are read at a time, of all agents together.
+const LARGE_FRAMES: usize = 256;
 /// We send acknowledgements of a dozen bytes.
 const SEND_WINDOW: u64 = 64 * 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -143,6 +145,8 @@ pub(crate) struct Shared {
     cancel: CancellationToken,
     /// One decoder for all: its scratch memory is as large as the largest message, and a frame takes microseconds.
     decoder: Mutex<FrameDecoder>,
+    /// The turns of large frames.
+    large: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -187,10 +191,9 @@ impl Ingest {
         let endpoint = quinn::Endpoint::server(server_config(tls)?, address)
             .with_context(|| format!("listen-quic: {address} can't be bound"))?;
         let decoder = Mutex::new(FrameDecoder::new()?);
-        Ok(Self {
-            endpoint,
-            shared: Arc::new(Shared { options, verifier, stats, events, clock, cancel, decoder }),
-        })
+        let large = Arc::new(Semaphore::new(LARGE_FRAMES));
+        let shared = Shared { options, verifier, stats, events, clock, cancel, decoder, large };
+        Ok(Self { endpoint, shared: Arc::new(shared) })
     }
 
     /// What takes a renewed certificate while connections go on.

@@ -1,7 +1,5 @@
 //! The JSON API.
 
-use std::sync::Arc;
-
 use axum::{
     Router,
     extract::{Path, Query, State},
@@ -16,12 +14,11 @@ use plimsoll_common::{
     ids::{EngineId, ModelName, NodeName},
 };
 use plimsoll_core::fleet::{
-    DistributionKey, EngineDetail, EngineRow, ModelRow, PoolRow, Source, Window, WindowSummaries,
+    Detail, DistributionKey, EngineDetail, EngineRow, ModelRow, PoolRow, Source, Window, WindowSummaries,
 };
 use plimsoll_shell::http::ApiError;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::json;
-use tokio::sync::oneshot;
 
 use super::{Pages, off_the_loop};
 use crate::drive::{Published, Question};
@@ -100,15 +97,16 @@ impl Filter {
     }
 }
 
-/// A JSON object of `at_unix_seconds` and one more key, written off the event loop from what `pick` makes of the last
-/// snapshot.
+/// A JSON object of `at_unix_seconds` and one more key, written off the event loop from what `pick` makes of what is
+/// seen.
 async fn list<T: Serialize>(
     pages: Pages,
+    detail: Detail,
     name: &'static str,
     pick: impl FnOnce(&Published) -> T + Send + 'static,
 ) -> Result<Response, ApiError> {
+    let shown = pages.shown(detail).await?;
     let written = off_the_loop(move || {
-        let shown = pages.now_shown();
         let at = shown.snapshot.at.as_secs_f64();
         serde_json::to_vec(&Listed { at, name, picked: pick(&shown) })
     });
@@ -146,20 +144,26 @@ fn only(windows: &WindowSummaries, window: Option<Window>) -> WindowSummaries {
 }
 
 async fn fleet(State(pages): State<Pages>) -> Result<Response, ApiError> {
-    list(pages, "fleet", |shown| shown.snapshot.fleet.clone()).await
+    list(pages, Detail::Sums, "fleet", |shown| shown.snapshot.fleet.clone()).await
 }
 
 async fn nodes(State(pages): State<Pages>) -> Result<Response, ApiError> {
-    list(pages, "nodes", |shown| shown.snapshot.nodes.clone()).await
+    list(pages, Detail::Rows, "nodes", |shown| shown.snapshot.nodes.clone()).await
 }
 
 async fn agents(State(pages): State<Pages>) -> Result<Response, ApiError> {
-    list(pages, "agents", |shown| json!({ "connected": shown.agents, "windows": shown.windows })).await
+    list(
+        pages,
+        Detail::Rows,
+        "agents",
+        |shown| json!({ "connected": shown.agents, "windows": shown.windows }),
+    )
+    .await
 }
 
 async fn gpus(State(pages): State<Pages>, query: Filtered) -> Result<Response, ApiError> {
     let filter = filter(query)?;
-    list(pages, "gpus", move |shown| {
+    list(pages, Detail::Rows, "gpus", move |shown| {
         let gpus = shown.snapshot.gpus.iter();
         gpus.filter(|row| filter.takes_node(&row.node)).cloned().collect::<Vec<_>>()
     })
@@ -167,7 +171,7 @@ async fn gpus(State(pages): State<Pages>, query: Filtered) -> Result<Response, A
 }
 
 async fn gpu(State(pages): State<Pages>, Path(uuid): Path<String>) -> Result<Response, ApiError> {
-    let shown = pages.now_shown();
+    let shown = pages.shown(Detail::Rows).await?;
     // A GPU that was moved is seen on two nodes for a while: the newer sight counts.
     let rows = shown.snapshot.gpus.iter().filter(|row| row.identity.uuid.as_str() == uuid);
     let newest =
@@ -179,19 +183,19 @@ async fn gpu(State(pages): State<Pages>, Path(uuid): Path<String>) -> Result<Res
             shown.snapshot.gpus.iter().map(|row| row.identity.uuid.to_string()),
         ));
     };
-    list(pages, "gpu", |_| row).await
+    list(pages, Detail::Rows, "gpu", |_| row).await
 }
 
 async fn engines(State(pages): State<Pages>, query: Filtered) -> Result<Response, ApiError> {
     let filter = filter(query)?;
     let Some(window) = filter.window()? else {
-        return list(pages, "engines", move |shown| {
+        return list(pages, Detail::Rows, "engines", move |shown| {
             let engines = shown.snapshot.engines.iter();
             engines.filter(|row| filter.takes_engine(row)).cloned().collect::<Vec<_>>()
         })
         .await;
     };
-    let shown = pages.now_shown();
+    let shown = pages.shown(Detail::Rows).await?;
     let rows = shown.snapshot.engines.iter().filter(|row| filter.takes_engine(row));
     let keys: Vec<_> = rows.map(|row| (row.node.clone(), row.identity.id.clone())).collect();
     if keys.len() > MAX_DETAILED {
@@ -201,7 +205,7 @@ async fn engines(State(pages): State<Pages>, query: Filtered) -> Result<Response
         ));
     }
     let details = ask_engines(&pages, keys, Some(window)).await?;
-    list(pages, "engines", |_| details).await
+    list(pages, Detail::Rows, "engines", |_| details).await
 }
 
 async fn engine(
@@ -213,11 +217,11 @@ async fn engine(
     let key = NodeName::parse(&node).ok().zip(EngineId::parse(&id).ok());
     let details = ask_engines(&pages, key.into_iter().collect(), window).await?;
     let Some(detail) = details.into_iter().next() else {
-        let shown = pages.now_shown();
+        let shown = pages.shown(Detail::Rows).await?;
         let known = shown.snapshot.engines.iter().map(|row| format!("{}/{}", row.node, row.identity.id));
         return Err(unknown("engine", &format!("{node}/{id}"), known));
     };
-    list(pages, "engine", |_| detail).await
+    list(pages, Detail::Sums, "engine", |_| detail).await
 }
 
 async fn ask_engines(
@@ -225,29 +229,17 @@ async fn ask_engines(
     keys: Vec<(NodeName, EngineId)>,
     window: Option<Window>,
 ) -> Result<Vec<EngineDetail>, ApiError> {
-    let mut details = ask(pages, |reply| Question::Engines { keys, reply }).await?;
+    let mut details = pages.ask(|reply| Question::Engines { keys, reply }).await?;
     for detail in &mut details {
         detail.windows.retain(|name, _| window.is_none_or(|wanted| wanted == *name));
     }
     Ok(details)
 }
 
-/// Puts a question to the driver and waits for its answer.
-async fn ask<T>(pages: &Pages, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, ApiError> {
-    let (reply, answer) = oneshot::channel();
-    let going_away = || ApiError {
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        error: "the planner is going away".to_owned(),
-        hint: "ask again in a moment".to_owned(),
-    };
-    pages.questions.send(question(reply)).await.map_err(|_| going_away())?;
-    answer.await.map_err(|_| going_away())
-}
-
 async fn pools(State(pages): State<Pages>, query: Filtered) -> Result<Response, ApiError> {
     let filter = filter(query)?;
     let window = filter.window()?;
-    list(pages, "pools", move |shown| {
+    list(pages, Detail::Sums, "pools", move |shown| {
         let takes = |row: &&PoolRow| {
             filter.pool.as_ref().is_none_or(|wanted| *wanted == row.name)
                 && filter
@@ -263,7 +255,7 @@ async fn pools(State(pages): State<Pages>, query: Filtered) -> Result<Response, 
 
 async fn models(State(pages): State<Pages>, query: Filtered) -> Result<Response, ApiError> {
     let window = filter(query)?.window()?;
-    list(pages, "models", move |shown| {
+    list(pages, Detail::Sums, "models", move |shown| {
         let rows = shown.snapshot.models.iter();
         rows.map(|row| ModelRow { windows: only(&row.windows, window), ..row.clone() }).collect::<Vec<_>>()
     })
@@ -276,11 +268,11 @@ async fn model(
     query: Filtered,
 ) -> Result<Response, ApiError> {
     let window = filter(query)?.window()?;
-    let row = find_model(&pages.now_shown(), &name)?;
-    list(pages, "model", move |_| ModelRow { windows: only(&row.windows, window), ..row }).await
+    let row = find_model(&*pages.shown(Detail::Sums).await?, &name)?;
+    list(pages, Detail::Sums, "model", move |_| ModelRow { windows: only(&row.windows, window), ..row }).await
 }
 
-fn find_model(shown: &Arc<Published>, name: &str) -> Result<ModelRow, ApiError> {
+fn find_model(shown: &Published, name: &str) -> Result<ModelRow, ApiError> {
     let models = &shown.snapshot.models;
     let found = models.iter().find(|row| row.model.as_str() == name).cloned();
     found.ok_or_else(|| unknown("model", name, models.iter().map(|row| row.model.to_string())))
@@ -293,11 +285,11 @@ async fn histogram(
 ) -> Result<Response, ApiError> {
     let filter = filter(query)?;
     let window = filter.window()?.unwrap_or(Window::OneMinute);
-    let row = find_model(&pages.now_shown(), &name)?;
+    let row = find_model(&*pages.shown(Detail::Sums).await?, &name)?;
     let known = || row.totals.distributions.iter().map(|(key, _)| key.to_string());
     let key = parse_key(&distribution).ok_or_else(|| unknown("distribution", &distribution, known()))?;
     let model = ModelName::clone(&row.model);
-    let found = ask(&pages, |reply| Question::Histogram { model, key, window, reply }).await?;
+    let found = pages.ask(|reply| Question::Histogram { model, key, window, reply }).await?;
     let found = found.ok_or_else(|| unknown("distribution", &distribution, known()))?;
     encode(&found, filter.encoding.as_deref().unwrap_or("base64"))
 }

@@ -69,8 +69,8 @@ fn planner(page: &mut MetricPage, shown: &Published, own: OwnCost, uptime: Micro
         "Resident memory of the planner.",
     )
     .maybe(&[], own.resident_bytes);
-    let build = shown.build.as_secs_f64();
-    page.gauge("plimsoll_planner_snapshot_build_seconds", "Time that the last snapshot took.", &[], build);
+    let build = shown.build().as_secs_f64();
+    page.gauge("plimsoll_planner_snapshot_build_seconds", "Time that this snapshot took.", &[], build);
 }
 
 fn ingest(page: &mut MetricPage, stats: &IngestStats) {

@@ -1,6 +1,6 @@
-//! What is served over HTTP: a JSON API, a Prometheus page and a page for people, all from the last snapshot.
+//! What is served over HTTP: a JSON API, a Prometheus page and a page for people, all from one snapshot.
 //!
-//! Handlers never touch the fleet: they read what was published, or put a bounded question to the driver. Whatever
+//! Handlers never touch the fleet: they put bounded questions to the driver. Whatever
 //! takes time in proportion to the fleet is written on the blocking pool, so that probes and agents do not wait.
 
 mod api;
@@ -8,7 +8,7 @@ mod metrics;
 mod own;
 mod page;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use axum::{
     Router,
@@ -17,8 +17,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use plimsoll_core::fleet::Detail;
 use plimsoll_shell::http::{ApiError, Refusals, no_such_page, prometheus};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot};
 
 pub use own::OwnCost;
 
@@ -50,7 +51,6 @@ pub const PATHS: &[&str] = &[
 /// What handlers share.
 #[derive(Debug, Clone)]
 pub struct Pages {
-    published: watch::Receiver<Arc<Published>>,
     questions: mpsc::Sender<Question>,
     stats: Arc<IngestStats>,
     clock: Clock,
@@ -62,18 +62,36 @@ impl Pages {
     /// Pages of what is published.
     #[must_use]
     pub fn new(
-        published: watch::Receiver<Arc<Published>>,
         questions: mpsc::Sender<Question>,
         stats: Arc<IngestStats>,
         clock: Clock,
         refusals: Arc<Refusals>,
     ) -> Self {
         let own = Arc::new(Mutex::new(own::OwnSampler::new()));
-        Self { published, questions, stats, clock, own, refusals }
+        Self { questions, stats, clock, own, refusals }
     }
 
-    fn now_shown(&self) -> Arc<Published> {
-        Arc::clone(&self.published.borrow())
+    /// What is seen now, ready to be looked at.
+    async fn shown(&self, detail: Detail) -> Result<Arc<Published>, ApiError> {
+        let shown = self.ask(|reply| Question::Show { detail, reply }).await?;
+        off_the_loop(move || {
+            // The first look does the rest of the work.
+            LazyLock::force(&shown.snapshot);
+            shown
+        })
+        .await
+    }
+
+    /// Puts a question to the driver and waits for its answer.
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, ApiError> {
+        let (reply, answer) = oneshot::channel();
+        let going_away = || ApiError {
+            status: axum::http::StatusCode::SERVICE_UNAVAILABLE,
+            error: "the planner is going away".to_owned(),
+            hint: "ask again in a moment".to_owned(),
+        };
+        self.questions.send(question(reply)).await.map_err(|_| going_away())?;
+        answer.await.map_err(|_| going_away())
     }
 }
 
@@ -88,14 +106,17 @@ pub fn router(pages: Pages) -> Router {
 }
 
 async fn index(State(pages): State<Pages>) -> Result<Response, ApiError> {
-    let page = off_the_loop(move || page::render(&pages.now_shown(), pages.clock.uptime())).await?;
+    let shown = pages.shown(Detail::Rows).await?;
+    let page = off_the_loop(move || page::render(&shown, pages.clock.uptime())).await?;
     Ok(([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response())
 }
 
 async fn metrics_page(State(pages): State<Pages>) -> Result<Response, ApiError> {
+    let shown = pages.shown(Detail::Sums).await?;
     let page = off_the_loop(move || {
         let own = pages.own.lock().unwrap_or_else(std::sync::PoisonError::into_inner).sample();
-        metrics::render(&pages.now_shown(), &pages.stats, &pages.refusals, own, pages.clock.uptime())
+        let refusals = &pages.refusals;
+        metrics::render(&shown, &pages.stats, refusals, own, pages.clock.uptime())
     });
     Ok(prometheus(page.await?))
 }

@@ -266,6 +266,24 @@ async fn an_agent_that_floods_hurts_only_itself() {
     planner.stop().await;
 }
 
+/// A frame may be many times what an agent may have under way: it is read while it comes.
+#[tokio::test]
+async fn the_largest_frames_come_through_small_windows() {
+    let planner = Planner::start().await;
+    let (mut agent, _) = Agent::hello(&planner, "node-1", 1).await;
+    // Of a kind that this planner does not know: skipped, and counted.
+    let mut frame = vec![0; MAX_FRAME_BYTES];
+    frame[..2].copy_from_slice(&[1, 200]);
+    for _ in 0..6 {
+        agent.send_bytes(&frame).await;
+    }
+    agent.send(inventory(1)).await;
+    agent.send(report(1, 1, 1)).await;
+    agent.acked(1).await;
+    while planner.metric("plimsoll_planner_unknown_frames_total").await != Some(6.0) {}
+    planner.stop().await;
+}
+
 #[tokio::test]
 async fn a_full_planner_says_so() {
     let planner = Planner::with(|settings| settings.max_nodes = Some(1)).await;

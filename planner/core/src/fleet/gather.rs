@@ -1,11 +1,11 @@
 //! Reading windows: slots are added up, quantiles are estimated and bounded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use plimsoll_common::{
     engine::DistributionKind,
     histogram::{
-        BucketCounts, LatencyHistogram,
+        BucketCounts, LatencyHistogram, LeanCounts,
         layout::{CELLS, cell_of, highest_in, lowest_in},
         place, quantile_bounds,
     },
@@ -16,7 +16,7 @@ use super::{
     counters::{Counter, Counts, Rates},
     layouts::{LayoutId, Layouts},
     observation::{DistributionKey, Source},
-    packed::{Entry, Series},
+    packed::{self, Series},
     series::Accumulator,
     summary::{DistributionSummary, QUANTILES, Quantile, Span, WindowSummary},
     window::Window,
@@ -40,6 +40,8 @@ struct Distribution {
     cells: Option<LatencyHistogram>,
     /// By layout: the counts and the sum of what was counted in it.
     buckets: BTreeMap<LayoutId, (BucketCounts, u64)>,
+    /// By layout: what each report's own sum said of where in its buckets the samples lie. Until [`Gathered::settle`].
+    leaned: BTreeMap<LayoutId, LeanCounts>,
 }
 
 impl Gathered {
@@ -78,8 +80,8 @@ impl Gathered {
         }
     }
 
-    fn entry(&mut self, entry: &mut Entry<'_, '_>, layouts: &Layouts) {
-        let (kind, placed) = match entry.series {
+    fn entry(&mut self, entry: &mut packed::Entry<'_, '_>, layouts: &Layouts) {
+        let (kind, leaned) = match entry.series {
             Series::Counters => {
                 for (index, n) in entry {
                     if let Some(counter) = Counter::ALL.get(index) {
@@ -89,35 +91,57 @@ impl Gathered {
                 return;
             }
             Series::Observed(kind) => (kind, false),
-            Series::Placed(kind) => (kind, true),
+            Series::Leaned(kind) => (kind, true),
         };
         let Some(kind) = DistributionKind::from_code(u64::from(kind)) else { return };
-        let source = if placed || entry.layout > 0 { Source::Bucketed } else { Source::Exact };
+        let source = if entry.layout > 0 { Source::Bucketed } else { Source::Exact };
         let into = self.distributions.entry(DistributionKey { kind, source }).or_default();
         into.sum = into.sum.saturating_add(entry.sum);
-        if placed || source == Source::Exact {
-            let cells = into.cells.get_or_insert_default();
-            let before = cells.count();
-            entry.for_each(|(cell, n)| cells.add_cell(cell as u16, n));
-            into.count = into.count.saturating_add(if placed { 0 } else { cells.count() - before });
-        } else if let Some((id, layout)) = layouts.by_code(entry.layout) {
-            let (buckets, sum) =
-                into.buckets.entry(id).or_insert_with(|| (BucketCounts::new(layout.clone()), 0));
-            *sum = sum.saturating_add(entry.sum);
-            for (bucket, n) in entry {
-                buckets.add(bucket, n);
-                into.count = into.count.saturating_add(n);
+        let mut count = 0u64;
+        let layout = layouts.by_code(entry.layout);
+        match layout {
+            None if source == Source::Bucketed => return,
+            None => {
+                let cells = into.cells.get_or_insert_default();
+                entry.for_each(|(cell, n)| {
+                    cells.add_cell(cell as u16, n);
+                    count = count.saturating_add(n);
+                });
+            }
+            Some((id, layout)) if leaned => {
+                let places = into.leaned.entry(id).or_insert_with(|| LeanCounts::new(layout.clone()));
+                entry.for_each(|(place, n)| {
+                    places.add(place, n);
+                    count = count.saturating_add(n);
+                });
+            }
+            Some((id, layout)) => {
+                let empty = || (BucketCounts::new(layout.layout().clone()), 0);
+                let (buckets, sum) = into.buckets.entry(id).or_insert_with(empty);
+                *sum = sum.saturating_add(entry.sum);
+                entry.for_each(|(bucket, n)| {
+                    buckets.add(bucket, n);
+                    count = count.saturating_add(n);
+                });
             }
         }
+        into.count = into.count.saturating_add(count);
     }
 
-    /// Places what was not placed when it was observed: the buckets of single engines, by the sum of the window.
-    pub(super) fn place_buckets(&mut self) {
+    /// Lays samples into cells, once all is added up: what leans as it leans, the buckets of single engines by the sum
+    /// of the window.
+    pub(super) fn settle(&mut self) {
         for distribution in self.distributions.values_mut() {
-            for (counts, sum) in distribution.buckets.values() {
+            let Distribution { cells, buckets, leaned, .. } = distribution;
+            for (counts, sum) in buckets.values() {
                 let pairs: Vec<_> = counts.nonzero().collect();
-                let cells = distribution.cells.get_or_insert_default();
+                let cells = cells.get_or_insert_default();
                 place(counts.layout(), &pairs, *sum, |cell, n| cells.add_cell(cell, n));
+            }
+            for (id, places) in std::mem::take(leaned) {
+                let cells = cells.get_or_insert_default();
+                places.lay(|cell, n| cells.add_cell(cell, n));
+                buckets.insert(id, (places.buckets(), 0));
             }
         }
     }
@@ -173,6 +197,12 @@ impl Distribution {
                 self.buckets.entry(*id).or_insert_with(|| (BucketCounts::new(theirs.layout().clone()), 0));
             theirs.nonzero().for_each(|(bucket, n)| mine.add(bucket, n));
             *of_layout = of_layout.saturating_add(*sum);
+        }
+        for (id, theirs) in &other.leaned {
+            match self.leaned.entry(*id) {
+                Entry::Occupied(mine) => mine.into_mut().merge(theirs),
+                Entry::Vacant(none) => _ = none.insert(theirs.clone()),
+            }
         }
     }
 

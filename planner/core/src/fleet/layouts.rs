@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_common::histogram::BucketLayout;
+use plimsoll_common::histogram::{BucketLayout, LeanLayout};
 
 /// A layout's number within one fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,9 +16,9 @@ impl LayoutId {
 }
 
 /// All layouts that were ever seen. They are few: one for each family of each version of an engine.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Layouts {
-    by_id: Vec<BucketLayout>,
+    by_id: Vec<LeanLayout>,
     by_edges: BTreeMap<(bool, Vec<u64>), LayoutId>,
 }
 
@@ -34,13 +34,13 @@ impl Layouts {
             return None;
         }
         let id = LayoutId(self.by_id.len() as u16);
-        self.by_id.push(layout.clone());
+        self.by_id.push(LeanLayout::new(layout.clone()));
         self.by_edges.insert(key, id);
         Some(id)
     }
 
     /// The layout that a slot names.
-    pub(super) fn by_code(&self, code: u64) -> Option<(LayoutId, &BucketLayout)> {
+    pub(super) fn by_code(&self, code: u64) -> Option<(LayoutId, &LeanLayout)> {
         let id = u16::try_from(code.checked_sub(1)?).ok()?;
         self.by_id.get(usize::from(id)).map(|layout| (LayoutId(id), layout))
     }
@@ -63,7 +63,7 @@ mod tests {
         let third = BucketLayout::new(&[3.0], Unit::Tokens).unwrap();
         assert_eq!(layouts.intern(&third, 2), None);
         assert_eq!(layouts.by_code(0), None);
-        assert_eq!(layouts.by_code(second.code()).unwrap().1, &layout(Unit::Tokens));
+        assert_eq!(layouts.by_code(second.code()).unwrap().1.layout(), &layout(Unit::Tokens));
         assert_eq!(layouts.by_code(9), None);
     }
 }

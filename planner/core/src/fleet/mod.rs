@@ -4,9 +4,11 @@
 //! with its distributions, [`Fleet::model_histogram`] one distribution of one model. Windows are deltas, so the order
 //! in which they come does not matter for totals and windows; of gauges the newest by the end of its window counts.
 //!
-//! Memory: an engine keeps sparse bucket counts, a pool the same and its samples placed into the fleet's cells (once a
-//! report, where the sum tells most); both packed. Models are the sum of their pools and are added up when read.
+//! Memory: an engine keeps sparse bucket counts, a pool the same and where in its buckets each report's samples lean to (a
+//! single report's sum tells most); both packed, and laid into the fleet's cells when read. Models are the sum of their
+//! pools.
 
+mod capture;
 mod counters;
 mod gather;
 mod layouts;
@@ -31,6 +33,7 @@ use plimsoll_common::{
     units::Micros,
 };
 
+pub use capture::{Capture, Detail};
 pub use counters::{Counter, Counts, Rates};
 pub use limits::{Freshness, Ledger, Limits};
 pub use observation::{
@@ -41,8 +44,8 @@ pub use observation::{
 pub use pool_gauges::PoolGauges;
 pub use series::DistributionTotal;
 pub use snapshot::{
-    EngineDetail, EngineRow, EngineStates, FleetRow, FleetSnapshot, GpuRow, ModelRow, NodeRow, PoolRow,
-    Tally, WindowSummaries,
+    EngineDetail, EngineRow, EngineStates, EngineView, FleetRow, FleetSnapshot, GpuRow, ModelRow, NodeRow,
+    PoolRow, Tally, WindowSummaries,
 };
 pub use summary::{DistributionSummary, QUANTILES, Quantile, Span, Totals, WindowSummary};
 pub use window::Window;
@@ -52,13 +55,15 @@ use layouts::Layouts;
 use node::{Engine, Gpu, Node, Stamp};
 use packed::Scratch;
 use series::{Accumulator, Encoded, Period};
+use window::Rings;
 
 /// What all agents observed.
 #[derive(Debug, Default)]
 pub struct Fleet {
     limits: Limits,
     nodes: BTreeMap<NodeName, Node>,
-    pools: BTreeMap<PoolKey, Accumulator>,
+    /// Shared with captures that are still being read.
+    pools: BTreeMap<PoolKey, Arc<Accumulator>>,
     layouts: Layouts,
     ledger: Ledger,
     gpus: usize,
@@ -137,7 +142,7 @@ impl Fleet {
             let last = pool.covered.map_or(Micros(0), |(_, last)| last);
             pools.contains(key) || now.saturating_sub(last) <= limits.forget_after
         });
-        self.pools.values_mut().for_each(|pool| pool.rings.expire(now, &mut self.scratch));
+        self.pools.values_mut().for_each(|pool| Arc::make_mut(pool).rings.expire(now, &mut self.scratch));
     }
 
     /// What was taken and what was refused.
@@ -165,7 +170,26 @@ impl Fleet {
     /// Everything, as it is at `now`. Engines come without windows: see [`Self::engine`].
     #[must_use]
     pub fn snapshot(&self, now: Micros) -> FleetSnapshot {
-        snapshot::build(self, now)
+        self.capture(now, Detail::Rows).finish()
+    }
+
+    /// What a snapshot needs, taken quickly; the rest of the work may be done elsewhere, while the fleet goes on.
+    #[must_use]
+    pub fn capture(&self, now: Micros, detail: Detail) -> Capture {
+        Capture::of(self, now, detail)
+    }
+
+    /// All engines as they are at `now`, by node, then id.
+    pub fn engines(&self, now: Micros) -> impl Iterator<Item = EngineView<'_>> {
+        self.nodes.iter().flat_map(move |(name, node)| {
+            node.engines.values().map(move |engine| EngineView {
+                node: name,
+                pool: &engine.identity.pool,
+                status: capture::status(self, now, node, engine).0,
+                gauges: &engine.gauges,
+                totals: &engine.gained.counts,
+            })
+        })
     }
 
     /// One engine with its windows; `None` for one that is not known.
@@ -173,7 +197,7 @@ impl Fleet {
     pub fn engine(&self, now: Micros, node: &NodeName, engine: &EngineId) -> Option<EngineDetail> {
         let node = self.nodes.get_key_value(node)?;
         let engine = node.1.engines.get(engine)?;
-        Some(snapshot::engine_detail(self, now, node, engine))
+        Some(capture::engine_detail(self, now, node, engine))
     }
 
     /// One distribution of one model over a window; `None` for a model or distribution that is not known.
@@ -189,6 +213,7 @@ impl Fleet {
         for (_, pool) in self.pools.iter().filter(|(key, _)| key.model.as_ref() == Some(model)) {
             gathered.add(pool, &self.layouts);
         }
+        gathered.settle();
         gathered.histogram(key)
     }
 }
@@ -242,7 +267,8 @@ impl Row<'_> {
                 fleet.ledger.refused_pools += 1;
                 return;
             }
-            fleet.pools.insert(identity.pool.clone(), Accumulator::default());
+            let pool = Accumulator::new(Rings::of_pool());
+            fleet.pools.insert(identity.pool.clone(), Arc::new(pool));
         }
         let parts = series::parts_of(&observation.parts, index);
         fleet.encoded.begin(&reading.gained);
@@ -264,7 +290,7 @@ impl Row<'_> {
                 identity: Arc::clone(identity),
                 gauges: reading.gauges,
                 newest: Stamp::default(),
-                gained: Accumulator::default(),
+                gained: Accumulator::new(Rings::of_engine()),
             })
         });
         if self.stamp >= engine.newest {
@@ -273,9 +299,9 @@ impl Row<'_> {
             engine.identity = Arc::clone(identity);
         }
         let (encoded, scratch) = (&fleet.encoded, &mut fleet.scratch);
-        self.everywhere &= engine.gained.add(self.period, reading, parts, encoded, false, scratch);
+        self.everywhere &= engine.gained.add(self.period, reading, parts, &encoded.observed, scratch);
         if let Some(pool) = fleet.pools.get_mut(&identity.pool) {
-            self.everywhere &= pool.add(self.period, reading, parts, encoded, true, scratch);
+            self.everywhere &= Arc::make_mut(pool).add(self.period, reading, parts, &encoded.leaned, scratch);
         }
     }
 }

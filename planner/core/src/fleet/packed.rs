@@ -13,40 +13,51 @@ pub(super) enum Series {
     Counters,
     /// A distribution as it was observed, by its kind's code.
     Observed(u8),
-    /// A bucketed distribution placed into cells of the fleet's layout, by its kind's code.
-    Placed(u8),
+    /// A bucketed distribution with where in its buckets its samples lean to, by its kind's code: a cell is a bucket and a
+    /// place in it.
+    Leaned(u8),
 }
 
-const PLACED: u64 = 128;
+const LEANED: u64 = 128;
 
 impl Series {
     const fn code(self) -> u64 {
         match self {
             Self::Counters => 0,
             Self::Observed(kind) => kind as u64,
-            Self::Placed(kind) => PLACED + kind as u64,
+            Self::Leaned(kind) => LEANED + kind as u64,
         }
     }
 
     const fn from_code(code: u64) -> Self {
         match code {
             0 => Self::Counters,
-            1..PLACED => Self::Observed(code as u8),
-            _ => Self::Placed((code - PLACED) as u8),
+            1..LEANED => Self::Observed(code as u8),
+            _ => Self::Leaned((code - LEANED) as u8),
         }
     }
 }
 
+/// What an entry takes besides its cells, and what a cell takes, mostly.
+const HEAD_BYTES: usize = 12;
+const PAIR_BYTES: usize = 4;
+
 /// Appends an entry. `counts` rise; `layout` is 0 for cells of the fleet's layout, and else an interned layout + 1.
 pub(super) fn encode(out: &mut Vec<u8>, series: Series, layout: u64, sum: u64, counts: &[(usize, u64)]) {
+    out.reserve(HEAD_BYTES + counts.len() * PAIR_BYTES);
     for number in [series.code(), layout, sum, counts.len() as u64] {
         write(out, number);
     }
     let mut before = 0;
     for (cell, n) in counts {
-        write(out, cell.saturating_sub(before) as u64);
-        write(out, *n);
+        let gap = cell.saturating_sub(before) as u64;
         before = *cell;
+        if gap < 0x80 && *n < 0x80 {
+            out.extend_from_slice(&[gap as u8, *n as u8]);
+        } else {
+            write(out, gap);
+            write(out, *n);
+        }
     }
 }
 
@@ -67,6 +78,7 @@ pub(super) struct Entry<'r, 'b> {
 impl Iterator for Entry<'_, '_> {
     type Item = (usize, u64);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         self.cell += read(self.rest)? as usize;
@@ -85,6 +97,8 @@ pub(super) struct SlotLog {
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     groups: Vec<Group>,
+    /// Where to look first for a group.
+    next: usize,
     run: Vec<(usize, u64)>,
     bytes: Vec<u8>,
 }
@@ -124,7 +138,10 @@ impl Scratch {
     /// The group of a series and layout, out of the first `used`; a new one where there is none.
     fn group(&mut self, used: &mut usize, series: u64, layout: u64) -> &mut Group {
         let is_it = |group: &Group| group.series == series && group.layout == layout;
-        let found = self.groups[..*used].iter().position(is_it).unwrap_or_else(|| {
+        // Logs repeat the same few series in the same order: the next one is mostly where the last one's successor was.
+        let (before, after) = self.groups[..*used].split_at(self.next.min(*used));
+        let found = after.iter().position(is_it).map(|at| at + before.len());
+        let found = found.or_else(|| before.iter().position(is_it)).unwrap_or_else(|| {
             if *used == self.groups.len() {
                 self.groups.push(Group::default());
             }
@@ -133,20 +150,19 @@ impl Scratch {
             *used += 1;
             *used - 1
         });
+        self.next = found + 1;
         &mut self.groups[found]
     }
 }
 
-/// Logs are not compacted below this size: it would not be worth the time.
-const COMPACT_FROM_BYTES: usize = 768;
 /// A log is compacted when it has grown to so many times what it was after the last time.
 const COMPACT_GROWTH: usize = 4;
 
 impl SlotLog {
-    /// Appends encoded entries.
-    pub(super) fn append(&mut self, entries: &[u8], scratch: &mut Scratch) {
+    /// Appends encoded entries. Below `compact_from` bytes equal keys are not added up: it would not be worth the time.
+    pub(super) fn append(&mut self, entries: &[u8], compact_from: usize, scratch: &mut Scratch) {
         self.bytes.extend_from_slice(entries);
-        if self.bytes.len() >= COMPACT_FROM_BYTES.max(self.compacted as usize * COMPACT_GROWTH) {
+        if self.bytes.len() >= compact_from.max(self.compacted as usize * COMPACT_GROWTH) {
             self.compact(scratch);
         }
     }
@@ -169,7 +185,15 @@ impl SlotLog {
             let series = Series::from_code(group.series);
             encode(&mut scratch.bytes, series, group.layout, group.sum, &scratch.run);
         }
-        self.bytes = scratch.bytes.as_slice().to_vec();
+        // Memory that is still about right is kept: logs are many, and so would be the allocations.
+        if scratch.bytes.len() <= self.bytes.capacity()
+            && scratch.bytes.len() * 5 / 4 >= self.bytes.capacity()
+        {
+            self.bytes.clear();
+            self.bytes.extend_from_slice(&scratch.bytes);
+        } else {
+            self.bytes = scratch.bytes.as_slice().to_vec();
+        }
         self.compacted = self.bytes.len() as u32;
     }
 
@@ -209,7 +233,13 @@ fn write(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
+#[inline]
 fn read(bytes: &mut &[u8]) -> Option<u64> {
+    // Most numbers are small.
+    if let Some((byte, rest)) = bytes.split_first().filter(|(byte, _)| **byte < 0x80) {
+        *bytes = rest;
+        return Some(u64::from(*byte));
+    }
     let mut number = 0u64;
     for shift in (0..64).step_by(7) {
         let (byte, rest) = bytes.split_first()?;
@@ -254,11 +284,11 @@ mod tests {
             let (mut log, mut plain) = (SlotLog::default(), Sums::new());
             let mut scratch = Scratch::default();
             for (i, (kind, layout, sum, cells)) in entries.iter().enumerate() {
-                let series = match kind { 0 => Series::Counters, 1..20 => Series::Observed(*kind), _ => Series::Placed(*kind) };
+                let series = match kind { 0 => Series::Counters, 1..20 => Series::Observed(*kind), _ => Series::Leaned(*kind) };
                 let cells: Vec<_> = cells.iter().map(|(cell, n)| (*cell, *n)).collect();
                 let mut bytes = Vec::new();
                 encode(&mut bytes, series, *layout, *sum, &cells);
-                log.append(&bytes, &mut scratch);
+                log.append(&bytes, 768, &mut scratch);
                 *plain.entry((series, *layout, None)).or_default() += sum;
                 for (cell, n) in cells {
                     *plain.entry((series, *layout, Some(cell))).or_default() += n;

@@ -1,6 +1,6 @@
 //! What one engine or pool gained: totals since it was first seen, and sliding windows.
 
-use plimsoll_common::{histogram::place, units::Micros};
+use plimsoll_common::{histogram::LeanLayout, units::Micros};
 
 use super::{
     counters::Counts,
@@ -13,10 +13,11 @@ use super::{
 /// One engine's row of one observation, encoded once for all slots that it goes into.
 #[derive(Debug, Default)]
 pub(super) struct Encoded {
-    /// Counters and distributions as observed.
-    observed: Vec<u8>,
-    /// Bucketed distributions placed into cells: for pools only, where reports of many engines come together.
-    placed: Vec<u8>,
+    /// For the engine: counters, and distributions as they were observed.
+    pub(super) observed: Vec<u8>,
+    /// For the pool, where reports of many engines come together: the same, but bucketed distributions with where in its
+    /// buckets this one window's sum puts them.
+    pub(super) leaned: Vec<u8>,
     counts: Vec<(usize, u64)>,
 }
 
@@ -24,40 +25,34 @@ impl Encoded {
     /// Starts over with the counters of a row.
     pub(super) fn begin(&mut self, gained: &Counts) {
         self.observed.clear();
-        self.placed.clear();
+        self.leaned.clear();
         self.counts.clear();
         self.counts.extend(gained.iter().filter(|(_, n)| *n > 0).map(|(counter, n)| (counter as usize, n)));
         if !self.counts.is_empty() {
             encode(&mut self.observed, Series::Counters, 0, 0, &self.counts);
+            self.leaned.extend_from_slice(&self.observed);
         }
     }
 
     /// Adds a distribution from single samples.
     pub(super) fn exact(&mut self, part: &Part, cells: &[(usize, u64)]) {
+        let begin = self.observed.len();
         encode(&mut self.observed, Series::Observed(part.kind.code() as u8), 0, part.sum, cells);
+        self.leaned.extend_from_slice(&self.observed[begin..]);
     }
 
-    /// Adds a bucketed distribution, and its samples placed into cells by the sum that they had in this one window.
+    /// Adds a bucketed distribution.
     pub(super) fn bucketed(
         &mut self,
         part: &Part,
         buckets: &[(usize, u64)],
-        (id, layout): (LayoutId, &plimsoll_common::histogram::BucketLayout),
+        (id, layout): (LayoutId, &LeanLayout),
     ) {
         let kind = part.kind.code() as u8;
         encode(&mut self.observed, Series::Observed(kind), id.code(), part.sum, buckets);
         self.counts.clear();
-        place(layout, buckets, part.sum, |cell, n| self.counts.push((usize::from(cell), n)));
-        // Buckets rise and so do the cells within one, but two buckets narrower than a cell share it.
-        self.counts.sort_unstable_by_key(|(cell, _)| *cell);
-        self.counts.dedup_by(|(cell, n), (kept, sum)| {
-            let same = cell == kept;
-            if same {
-                *sum = sum.saturating_add(*n);
-            }
-            same
-        });
-        encode(&mut self.placed, Series::Placed(kind), 0, 0, &self.counts);
+        layout.lean(buckets, part.sum, |place, n| self.counts.push((place, n)));
+        encode(&mut self.leaned, Series::Leaned(kind), id.code(), part.sum, &self.counts);
     }
 }
 
@@ -71,7 +66,7 @@ pub struct DistributionTotal {
 }
 
 /// Totals and windows of one engine or pool.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Accumulator {
     /// What the counters gained since first seen.
     pub(super) counts: Counts,
@@ -91,14 +86,18 @@ pub(super) struct Period {
 }
 
 impl Accumulator {
+    /// Nothing yet.
+    pub(super) const fn new(rings: Rings) -> Self {
+        Self { counts: Counts::none(), distributions: Vec::new(), rings, covered: None }
+    }
+
     /// Adds one engine's row. Answers whether every window took it.
     pub(super) fn add(
         &mut self,
         period: Period,
         reading: &EngineReading,
         parts: &[Part],
-        encoded: &Encoded,
-        with_placed: bool,
+        entries: &[u8],
         scratch: &mut Scratch,
     ) -> bool {
         self.counts.add(&reading.gained);
@@ -112,14 +111,7 @@ impl Accumulator {
         let (first, last) = self.covered.unwrap_or((begin, period.end));
         self.covered = Some((first.min(begin), last.max(period.end)));
         let Period { now, end, length } = period;
-        let mut everywhere = true;
-        if !encoded.observed.is_empty() {
-            everywhere &= self.rings.append(now, end, length, &encoded.observed, scratch);
-        }
-        if with_placed && !encoded.placed.is_empty() {
-            everywhere &= self.rings.append(now, end, length, &encoded.placed, scratch);
-        }
-        everywhere
+        entries.is_empty() || self.rings.append(now, end, length, entries, scratch)
     }
 
     fn distribution(&mut self, key: DistributionKey) -> &mut DistributionTotal {

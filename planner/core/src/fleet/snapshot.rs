@@ -3,23 +3,18 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use plimsoll_common::{
-    ids::{EngineId, GpuUuid, ModelName, NodeName},
+    ids::{EngineId, ModelName, NodeName},
     units::Micros,
 };
 use serde::Serialize;
 
 use super::{
-    Fleet,
     counters::Counts,
-    gather::Gathered,
     limits::{Freshness, Ledger},
-    node::{Engine, Node},
     observation::{
-        EngineGauges, EngineIdentity, EngineState, GpuIdentity, GpuReading, GpuState, HostReading, Machine,
-        PoolKey,
+        EngineGauges, EngineIdentity, EngineState, GpuIdentity, GpuReading, HostReading, Machine, PoolKey,
     },
-    pool_gauges::{PoolGauges, PoolSums, Seen, add},
-    series::Accumulator,
+    pool_gauges::PoolGauges,
     summary::{Totals, WindowSummary},
     window::Window,
 };
@@ -197,6 +192,21 @@ pub struct EngineRow {
     pub totals: Totals,
 }
 
+/// An engine as it is in the fleet, without a copy of anything.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineView<'a> {
+    /// Where it is.
+    pub node: &'a NodeName,
+    /// Where it belongs.
+    pub pool: &'a PoolKey,
+    /// How fresh its gauges are.
+    pub status: Freshness,
+    /// The newest gauges.
+    pub gauges: &'a EngineGauges,
+    /// What it gained since first seen.
+    pub totals: &'a Counts,
+}
+
 /// An engine and its windows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EngineDetail {
@@ -242,206 +252,4 @@ pub struct ModelRow {
 
 fn seconds<S: serde::Serializer>(at: &Micros, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(at.as_secs_f64())
-}
-
-pub(super) fn build(fleet: &Fleet, now: Micros) -> FleetSnapshot {
-    let mut shown = FleetSnapshot {
-        at: now,
-        fleet: empty_row(fleet),
-        nodes: Vec::with_capacity(fleet.nodes.len()),
-        gpus: Vec::with_capacity(fleet.gpus),
-        engines: Vec::with_capacity(fleet.engines),
-        pools: Vec::new(),
-        models: Vec::new(),
-    };
-    let mut pools: BTreeMap<&PoolKey, PoolSums<'_>> = BTreeMap::new();
-    let mut models: BTreeMap<&ModelName, PoolSums<'_>> = BTreeMap::new();
-    // Pools are ordered by model, so that these stay in their order.
-    let mut of_model: BTreeMap<Option<&ModelName>, Vec<(&PoolKey, &Accumulator)>> = BTreeMap::new();
-    for (key, pool) in &fleet.pools {
-        of_model.entry(key.model.as_ref()).or_default().push((key, pool));
-    }
-    for (name, node) in &fleet.nodes {
-        shown.add_node(fleet, now, name, node);
-        for engine in node.engines.values() {
-            let row = engine_row(fleet, now, (name, node), engine);
-            let (_, told) = node.age(now, engine.newest, &fleet.limits);
-            let state = engine.gauges.state.filter(|_| told == Freshness::Live);
-            let seen = Seen { status: row.status, state, fresh: node.fresh(&fleet.limits) };
-            let pool = &engine.identity.pool;
-            pools.entry(pool).or_default().add(name, engine, seen);
-            if let Some(model) = &pool.model {
-                models.entry(model).or_default().add(name, engine, seen);
-            }
-            shown.add_engine(row, state);
-        }
-    }
-    for (model, of_model) in &of_model {
-        let mut of_pools = Vec::with_capacity(of_model.len());
-        for (key, pool) in of_model {
-            let (gauges, fresh) = pools.remove(key).unwrap_or_default().finish();
-            shown.fleet.totals.add(&pool.counts);
-            of_pools.push(gather(fleet, now, pool));
-            shown.pools.push(PoolRow {
-                name: key.to_string(),
-                key: PoolKey::clone(key),
-                gauges,
-                totals: totals([*pool], now),
-                windows: summaries(of_pools.last(), fresh),
-            });
-        }
-        let Some(model) = model else { continue };
-        let (gauges, fresh) = models.remove(model).unwrap_or_default().finish();
-        let whole = of_pools.into_iter().reduce(|mut sum, more| {
-            sum.iter_mut().zip(&more).for_each(|(sum, more)| sum.merge(more));
-            sum
-        });
-        shown.models.push(ModelRow {
-            model: ModelName::clone(model),
-            pools: of_model.iter().map(|(key, _)| key.to_string()).collect(),
-            gauges,
-            totals: totals(of_model.iter().map(|(_, pool)| *pool), now),
-            windows: summaries(whole.as_ref(), fresh),
-        });
-    }
-    shown.fleet.pools = shown.pools.len() as u64;
-    shown.fleet.models = shown.models.len() as u64;
-    shown
-}
-
-fn empty_row(fleet: &Fleet) -> FleetRow {
-    FleetRow {
-        nodes: Tally::default(),
-        gpus: Tally::default(),
-        gpus_lost: 0,
-        engines: Tally::default(),
-        engine_states: EngineStates::default(),
-        pools: 0,
-        models: 0,
-        running_requests: None,
-        waiting_requests: None,
-        gpu_memory_used_bytes: None,
-        gpu_power_watts: None,
-        totals: Counts::none(),
-        ledger: fleet.ledger,
-    }
-}
-
-impl FleetSnapshot {
-    fn add_node(&mut self, fleet: &Fleet, now: Micros, name: &NodeName, node: &Node) {
-        let (age, status) = node.age(now, node.newest, &fleet.limits);
-        self.fleet.nodes.count(status);
-        self.nodes.push(NodeRow {
-            node: name.clone(),
-            status,
-            left: node.left.is_some(),
-            age_seconds: age.as_secs_f64(),
-            received_age_seconds: now.saturating_sub(node.received).as_secs_f64(),
-            report_interval_seconds: node.cadence.as_secs_f64(),
-            machine: node.inventory.machine.clone(),
-            host: node.host,
-            gpus: node.gpus.len() as u64,
-            engines: node.engines.len() as u64,
-        });
-        let mut on_gpu: BTreeMap<&GpuUuid, Vec<EngineId>> = BTreeMap::new();
-        for (id, engine) in &node.engines {
-            for uuid in &engine.identity.gpus {
-                on_gpu.entry(uuid).or_default().push(id.clone());
-            }
-        }
-        for (uuid, gpu) in &node.gpus {
-            let (age, status) = node.age(now, gpu.newest, &fleet.limits);
-            self.fleet.gpus.count(status);
-            if status == Freshness::Live {
-                let reading = &gpu.reading;
-                self.fleet.gpus_lost += u64::from(reading.state == Some(GpuState::Lost));
-                add(&mut self.fleet.gpu_memory_used_bytes, reading.memory_used_bytes);
-                if let Some(watts) = reading.power_watts {
-                    let sum = self.fleet.gpu_power_watts.get_or_insert(0.0);
-                    // GPUs tell whole milliwatts: what is beyond is noise of the addition.
-                    *sum = ((*sum + watts) * 1e3).round() / 1e3;
-                }
-            }
-            self.gpus.push(GpuRow {
-                node: name.clone(),
-                identity: Arc::clone(&gpu.identity),
-                status,
-                age_seconds: age.as_secs_f64(),
-                reading: gpu.reading,
-                engines: on_gpu.remove(uuid).unwrap_or_default(),
-            });
-        }
-    }
-
-    fn add_engine(&mut self, row: EngineRow, state: Option<EngineState>) {
-        self.fleet.engines.count(row.status);
-        if let Some(state) = state {
-            self.fleet.engine_states.count(state);
-        }
-        if row.status == Freshness::Live {
-            add(&mut self.fleet.running_requests, row.gauges.running_requests);
-            add(&mut self.fleet.waiting_requests, row.gauges.waiting_requests);
-        }
-        self.engines.push(row);
-    }
-}
-
-fn engine_row(fleet: &Fleet, now: Micros, (name, node): (&NodeName, &Node), engine: &Engine) -> EngineRow {
-    let (age, _) = node.age(now, engine.newest, &fleet.limits);
-    let state_seconds = engine.gauges.state_held.map(|held| held.saturating_add(age).as_secs_f64());
-    // A report may repeat gauges of a page that it could not read again: they are as old as the page.
-    let age = age.saturating_add(engine.gauges.age.unwrap_or_default());
-    EngineRow {
-        node: name.clone(),
-        identity: Arc::clone(&engine.identity),
-        status: fleet.limits.freshness(age, node.cadence),
-        age_seconds: age.as_secs_f64(),
-        state_seconds,
-        gauges: engine.gauges,
-        totals: totals([&engine.gained], now),
-    }
-}
-
-pub(super) fn engine_detail(
-    fleet: &Fleet,
-    now: Micros,
-    node: (&NodeName, &Node),
-    engine: &Engine,
-) -> EngineDetail {
-    let mut windows = gather(fleet, now, &engine.gained);
-    windows.iter_mut().for_each(Gathered::place_buckets);
-    EngineDetail {
-        windows: summaries(Some(&windows), node.1.fresh(&fleet.limits)),
-        row: engine_row(fleet, now, node, engine),
-    }
-}
-
-/// What an accumulator holds for every window.
-fn gather(fleet: &Fleet, now: Micros, of: &Accumulator) -> Vec<Gathered> {
-    let gather = |window: &Window| {
-        let mut gathered = Gathered::new(*window, now);
-        gathered.add(of, &fleet.layouts);
-        gathered
-    };
-    Window::ALL.iter().map(gather).collect()
-}
-
-fn summaries(gathered: Option<&Vec<Gathered>>, fresh: Micros) -> WindowSummaries {
-    gathered.into_iter().flatten().map(|window| (window.window(), window.summary(fresh))).collect()
-}
-
-fn totals<'a>(of: impl IntoIterator<Item = &'a Accumulator>, now: Micros) -> Totals {
-    let mut totals = Totals { since: now, counts: Counts::none(), distributions: Vec::new() };
-    let mut distributions = BTreeMap::new();
-    for accumulator in of {
-        totals.since = accumulator.covered.map_or(totals.since, |(first, _)| first.min(totals.since));
-        totals.counts.add(&accumulator.counts);
-        for (key, gained) in &accumulator.distributions {
-            let sum: &mut super::DistributionTotal = distributions.entry(*key).or_default();
-            sum.count = sum.count.saturating_add(gained.count);
-            sum.sum = sum.sum.saturating_add(gained.sum);
-        }
-    }
-    totals.distributions = distributions.into_iter().collect();
-    totals
 }

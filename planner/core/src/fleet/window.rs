@@ -92,11 +92,13 @@ impl Serialize for Window {
 /// Every window's slots hold the same sums, in slots of its own length. So that a report need not be added up three
 /// times, the newest of the shortest slots stands for all windows while it is open, and is added to the longer slots
 /// around it when a newer one opens.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Rings {
     rings: [Ring; 3],
     /// The shortest window's slot that the longer windows do not have yet.
     open: Option<u64>,
+    /// From which size on a slot that is still written to adds equal keys up.
+    compact_from: usize,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -108,6 +110,16 @@ struct Ring {
 const SHORTEST: Window = Window::TenSeconds;
 
 impl Rings {
+    /// For one engine of very many: as small as can be.
+    pub(super) fn of_engine() -> Self {
+        Self { rings: Default::default(), open: None, compact_from: 768 }
+    }
+
+    /// For a pool, in which reports of many engines come together: a slot is added up rarely.
+    pub(super) fn of_pool() -> Self {
+        Self { compact_from: 16 * 1024, ..Self::of_engine() }
+    }
+
     /// Appends what was gained in a period of this length that ended at `at`. A period that is longer than a window,
     /// or that the window has already forgotten at `now`, is left out of it; then the answer is false.
     pub(super) fn append(
@@ -124,7 +136,7 @@ impl Rings {
                 self.close(now, scratch);
             }
             if let Some(log) = self.rings[SHORTEST as usize].slot(SHORTEST, now, at, scratch) {
-                log.append(entries, scratch);
+                log.append(entries, self.compact_from, scratch);
                 self.open = Some(index);
                 return true;
             }
@@ -133,7 +145,7 @@ impl Rings {
         for (window, ring) in Window::ALL.iter().zip(&mut self.rings) {
             let fits = window.takes(now, at, length);
             match fits.then(|| ring.slot(*window, now, at, scratch)).flatten() {
-                Some(log) => log.append(entries, scratch),
+                Some(log) => log.append(entries, self.compact_from, scratch),
                 None => everywhere = false,
             }
         }
@@ -174,7 +186,7 @@ impl Rings {
             if let Some(into) =
                 (at >= window.begin(now)).then(|| ring.slot(*window, now, at, scratch)).flatten()
             {
-                into.append(log.entries(), scratch);
+                into.append(log.entries(), self.compact_from, scratch);
             }
         }
     }
@@ -249,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_period_longer_than_a_window_is_left_out_of_it() {
-        let (mut rings, mut scratch) = (Rings::default(), Scratch::default());
+        let (mut rings, mut scratch) = (Rings::of_engine(), Scratch::default());
         let now = Micros(1_000_000_000);
         assert!(!rings.append(now, now, Micros(60_000_000), &entry(1), &mut scratch));
         let held = Window::ALL.iter().map(|window| held(&rings, *window, now)).collect::<Vec<_>>();
@@ -258,7 +270,7 @@ mod tests {
 
     #[test]
     fn what_is_expired_costs_nothing() {
-        let (mut rings, mut scratch) = (Rings::default(), Scratch::default());
+        let (mut rings, mut scratch) = (Rings::of_engine(), Scratch::default());
         let now = Micros(1_000_000_000);
         rings.append(now, now, Micros(1), &entry(1), &mut scratch);
         assert!(rings.allocated_bytes() > 0);
@@ -275,7 +287,7 @@ mod tests {
             rotate in 0usize..80,
             later in 0u64..400_000_000,
         ) {
-            let (mut rings, mut scratch) = (Rings::default(), Scratch::default());
+            let (mut rings, mut scratch) = (Rings::of_engine(), Scratch::default());
             let now = Micros(700_000_000);
             let n = ends.len().max(1);
             ends.rotate_left(rotate % n);
@@ -297,7 +309,7 @@ mod tests {
         fn windows_slide(
             steps in prop::collection::vec((0u64..20_000_000, 0u64..90_000_000, 1u64..9, any::<bool>()), 0..120),
         ) {
-            let (mut rings, mut scratch) = (Rings::default(), Scratch::default());
+            let (mut rings, mut scratch) = (Rings::of_engine(), Scratch::default());
             let (mut now, mut taken) = (Micros(1_000_000_000), Vec::new());
             for (pause, age, n, expire) in steps {
                 now = now.saturating_add(Micros(pause));
@@ -319,7 +331,7 @@ mod tests {
         /// Invariant: a clock that jumps either way never panics and never makes a ring longer than its window.
         #[test]
         fn a_jumping_clock_is_survived(nows in prop::collection::vec(any::<u64>(), 0..60), age in any::<u64>()) {
-            let (mut rings, mut scratch) = (Rings::default(), Scratch::default());
+            let (mut rings, mut scratch) = (Rings::of_engine(), Scratch::default());
             for now in nows {
                 let now = Micros(now);
                 rings.append(now, now.saturating_sub(Micros(age)), Micros(1), &entry(1), &mut scratch);
