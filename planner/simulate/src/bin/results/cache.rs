@@ -4,12 +4,11 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::Context as _;
-use plimsoll_sim::Trial;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     cells::{Cell, Peer},
-    measure::{Base, Depth, Measured},
+    measure::{Depth, Known, Measured},
 };
 
 /// The folder of the files.
@@ -38,15 +37,17 @@ impl Cache {
     }
 
     /// What is known of a cell: peers and bounds, and policies by their text.
-    pub(crate) fn known(&self, file: &str) -> (Option<Base>, BTreeMap<String, Trial>) {
+    pub(crate) fn known(&self, file: &str) -> Known {
         let text = std::fs::read_to_string(self.folder.join(file)).ok();
         // What does not read was written by another build, or not to its end: it is measured again.
         let Some(kept) = text.and_then(|text| serde_json::from_str::<Kept>(&text).ok()) else {
-            return (None, BTreeMap::new());
+            return Known::default();
         };
         let same = kept.build == self.build;
         let policies = if same { kept.measured.policies } else { BTreeMap::new() };
-        ((same || self.reuse).then_some(kept.measured.base), policies)
+        let base = (same || self.reuse).then_some(kept.measured.base);
+        let seconds = if base.is_some() { kept.measured.seconds } else { 0.0 };
+        Known { base, policies, seconds }
     }
 
     /// Keeps what was measured, whole or not at all.

@@ -69,7 +69,7 @@ impl Crew {
         let file = Cache::file(cell, self.depth, &self.peers)?;
         let known = self.cache.known(&file);
         let measured = measure(cell, self.depth, self.data.as_deref(), &self.peers, &self.policies, known)?;
-        if measured.seconds > 0.0 {
+        if measured.fresh {
             self.cache.keep(&file, &measured)?;
         }
         Ok(measured)
@@ -96,7 +96,7 @@ impl Progress {
         // The last cells run side by side, so this is a little too much towards the end.
         let left = so_far / done as f64 * (self.all - done) as f64;
         let took = match result {
-            Ok(measured) if measured.seconds > 0.0 => format!("{:.1} s", measured.seconds),
+            Ok(measured) if measured.fresh => format!("{:.1} s", measured.seconds),
             Ok(_) => "known".to_owned(),
             Err(_) => "failed".to_owned(),
         };

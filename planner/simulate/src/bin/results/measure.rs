@@ -53,14 +53,26 @@ pub(crate) struct Base {
     pub(crate) peers: BTreeMap<String, Chosen>,
 }
 
+/// What was measured of a cell before.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) base: Option<Base>,
+    pub(crate) policies: BTreeMap<String, Trial>,
+    /// How long that took, s.
+    pub(crate) seconds: f64,
+}
+
 /// All of one cell.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
     pub(crate) base: Base,
     /// Judged policies by their text.
     pub(crate) policies: BTreeMap<String, Trial>,
-    /// How long it took, s; what was kept from before not counted.
+    /// How long it took, s, with what was measured before.
     pub(crate) seconds: f64,
+    /// Whether anything of it was measured just now.
+    #[serde(skip)]
+    pub(crate) fresh: bool,
 }
 
 /// Measures a cell, as far as it is not known already.
@@ -70,14 +82,14 @@ pub(crate) fn measure(
     data: Option<&Path>,
     peers: &[Peer],
     wanted: &[String],
-    known: (Option<Base>, BTreeMap<String, Trial>),
+    known: Known,
 ) -> anyhow::Result<Measured> {
     let began = now();
-    let (known, mut policies) = known;
+    let Known { base: known, mut policies, seconds } = known;
     let missing: Vec<&String> = wanted.iter().filter(|text| !policies.contains_key(*text)).collect();
     if let Some(base) = known.as_ref().filter(|_| missing.is_empty()) {
         policies.retain(|text, _| wanted.contains(text));
-        return Ok(Measured { base: base.clone(), policies, seconds: 0.0 });
+        return Ok(Measured { base: base.clone(), policies, seconds, fresh: false });
     }
     let scenarios = (1..=depth.draws(cell))
         .map(|seed| cell.arguments(seed, data)?.scenario(&mut |_| ()))
@@ -117,7 +129,7 @@ pub(crate) fn measure(
         policies.insert(text.clone(), trials.policy(text)?);
     }
     policies.retain(|text, _| wanted.contains(text));
-    Ok(Measured { base, policies, seconds: began.elapsed().as_secs_f64() })
+    Ok(Measured { base, policies, seconds: seconds + began.elapsed().as_secs_f64(), fresh: true })
 }
 
 fn experiment<'a>(draw: &'a Scenario, config: &'a WorldConfig) -> Experiment<'a> {

@@ -98,7 +98,7 @@ impl<'a> Page<'a> {
              for that very cell in hindsight"
         };
         let mut text = format!(
-            "Measured: {} of {} declared cells, {how}. {:.0} core-minutes on a 2-core shared VM.\n\n",
+            "Measured: {} of {} declared cells, {how}. {:.0} minutes of cells, two at a time on a 2-core VM that others used, too.\n\n",
             self.measured.len(),
             self.declared,
             (seconds / 60.0).ceil(),
@@ -316,7 +316,7 @@ mod tests {
 
     fn measured(attained: f64, gpu_hours: f64) -> Measured {
         let policies = BTreeMap::from([("ours".to_owned(), trial(attained, gpu_hours))]);
-        Measured { base: base(), policies, seconds: 1.0 }
+        Measured { base: base(), policies, seconds: 1.0, fresh: true }
     }
 
     #[test]
