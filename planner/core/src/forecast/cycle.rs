@@ -85,9 +85,7 @@ impl Cycle {
             self.means.pop_front();
         }
         self.means.push_back(mean);
-        for _ in 0..LAGS_A_STEP {
-            self.look();
-        }
+        self.look();
         self.deviation = 0.0;
         let newest = self.means.len() as f64 - 1.0;
         // The last minute against the same minute of the cycles before.
@@ -95,22 +93,23 @@ impl Cycle {
         self.deviation = now - before;
     }
 
-    /// Computes one lag's autocorrelation, and after the last chooses the period.
+    /// Computes the autocorrelation of the next lags, and after the last of all chooses the period.
     fn look(&mut self) {
         let most = self.means.len() / 2;
         if most < 2 * SHORTEST {
             return;
         }
-        let lag = self.next_lag;
-        if lag <= most {
-            let found = correlation(self.means.make_contiguous(), lag);
-            if let Some(slot) = self.correlation.get_mut(lag) {
-                *slot = found as f32;
+        let centered = Centered::new(&self.means);
+        for _ in 0..LAGS_A_STEP {
+            if self.next_lag > most {
+                self.period = self.choose(most);
+                self.next_lag = SHORTEST - 1;
+                return;
+            }
+            if let Some(slot) = self.correlation.get_mut(self.next_lag) {
+                *slot = centered.correlation(self.next_lag);
             }
             self.next_lag += 1;
-        } else {
-            self.period = self.choose(most);
-            self.next_lag = SHORTEST - 1;
         }
     }
 
@@ -208,27 +207,48 @@ impl Forecaster for Cycle {
     }
 }
 
-/// Correlation of a series with itself `lag` later, over the part where both are.
-fn correlation(values: &[f32], lag: usize) -> f64 {
-    let (Some(early), Some(late)) = (values.get(..values.len().saturating_sub(lag)), values.get(lag..))
-    else {
-        return 0.0;
-    };
-    let count = early.len().max(1) as f32;
-    let (early_mean, late_mean) = (early.iter().sum::<f32>() / count, late.iter().sum::<f32>() / count);
-    let (mut product, mut early_square, mut late_square) = (0.0_f32, 0.0_f32, 0.0_f32);
-    for (first, second) in early.iter().zip(late) {
-        let (first, second) = (first - early_mean, second - late_mean);
-        product += first * second;
-        early_square += first * first;
-        late_square += second * second;
+/// A series less its mean, with the sums of its squares up to each place.
+struct Centered {
+    values: [f32; KEPT],
+    squares: [f32; KEPT + 1],
+    count: usize,
+    /// What squares sum to that are rounding or nearly nothing: a thousandth of the mean.
+    still: f32,
+}
+
+impl Centered {
+    fn new(means: &VecDeque<f32>) -> Self {
+        let count = means.len().min(KEPT);
+        let mean = means.iter().sum::<f32>() / count.max(1) as f32;
+        let (mut values, mut squares) = ([0.0; KEPT], [0.0; KEPT + 1]);
+        let mut sum = 0.0;
+        for (index, value) in means.iter().take(count).enumerate() {
+            values[index] = value - mean;
+            sum += values[index] * values[index];
+            squares[index + 1] = sum;
+        }
+        Self { values, squares, count, still: (mean * 1e-3) * (mean * 1e-3) }
     }
-    // What varies by less than a thousandth of its mean does not repeat: it stands still.
-    let still = count * (early_mean * 1e-3) * (early_mean * 1e-3);
-    if early_square <= still || late_square <= still {
-        return 0.0;
+
+    /// Correlation of the series with itself `lag` later, over the part where both are; 0 where it stands still.
+    fn correlation(&self, lag: usize) -> f32 {
+        let both = self.count.saturating_sub(lag);
+        let (early, late) =
+            (self.squares[both], self.squares[self.count] - self.squares[lag.min(self.count)]);
+        let still = self.still * both as f32;
+        if early <= still || late <= still {
+            return 0.0;
+        }
+        // Eight sums beside each other, so that the compiler may use wide registers; their order is fixed.
+        let mut sums = [0.0_f32; 8];
+        let (first, second) = (&self.values[..both], &self.values[lag..lag + both]);
+        for (first, second) in first.chunks(8).zip(second.chunks(8)) {
+            for ((sum, first), second) in sums.iter_mut().zip(first).zip(second) {
+                *sum += first * second;
+            }
+        }
+        sums.iter().sum::<f32>() / early.sqrt() / late.sqrt()
     }
-    f64::from(product) / (f64::from(early_square) * f64::from(late_square)).sqrt()
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     LEVELS, MemberName, MemberView, Observed, Quantiles, Settings,
-    horizon::{Asked, Centers, HORIZONS, Horizon, Kind, UPPER},
+    horizon::{Asked, Centers, HORIZONS, Horizon, Kind},
+    residuals::UPPER,
     state::{Counts, MOST_STEPS, State, Unfit},
 };
 

@@ -8,16 +8,13 @@ use super::{
     members::MEMBERS,
     noise::Noise,
     quantiles::normal,
-    residuals::Residuals,
+    residuals::{Residuals, UPPER},
     running::{Running, keep},
     sustained::Sustained,
 };
 
 /// Horizons at which forecasts are scored, bins; in between is interpolated, beyond the last the band grows by the root.
 pub(super) const HORIZONS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
-
-/// The level that weights and coverage are watched at, beside the median: decisions size for an upper quantile.
-pub(super) const UPPER: f64 = 0.9;
 
 /// How fast a member's weight falls with its loss: a tenth more loss than the best is worth less than half.
 const SHARPNESS: f64 = 8.0;

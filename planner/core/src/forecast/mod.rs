@@ -14,7 +14,7 @@
 //!   pays for the Poisson noise of arrivals, so that share of the errors' variance is taken out of the band
 //!   ([`Settings::quantum`]); over-dispersion stays in.
 //!
-//! All state is bounded (about 40 KiB, whatever the horizon and history) and serialisable. A forecaster restored from a
+//! All state is bounded (under 64 KiB, whatever the history) and serialisable. A forecaster restored from a
 //! format that keeps the bits of floats continues bit for bit.
 //!
 //! ```

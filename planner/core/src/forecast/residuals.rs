@@ -11,6 +11,9 @@ const EDGE: f64 = 5.3;
 /// Width of a cell on the stretched axis.
 const WIDTH: f64 = 2.0 * EDGE / CELLS as f64;
 
+/// The level that is kept beside the median.
+pub(super) const UPPER: f64 = 0.9;
+
 /// Weights below this are nothing: they would end as denormal numbers, which processors are slow with.
 const NOTHING: f32 = 1e-20;
 
@@ -18,16 +21,22 @@ const NOTHING: f32 = 1e-20;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Residuals {
     cells: Vec<f32>,
+    total: f32,
+    /// The quantiles that every bin asks for, kept since they change only when an error comes.
+    median: f64,
+    upper: f64,
 }
 
 impl Residuals {
     pub(super) fn new() -> Self {
-        Self { cells: vec![0.0; CELLS] }
+        Self { cells: vec![0.0; CELLS], total: 0.0, median: 0.0, upper: 0.0 }
     }
 
     /// Whether it has the cells that this build gives it.
     pub(super) fn fits(&self) -> bool {
-        self.cells.len() == CELLS && self.cells.iter().all(|cell| cell.is_finite() && *cell >= 0.0)
+        self.cells.len() == CELLS
+            && self.total.is_finite()
+            && self.cells.iter().all(|cell| cell.is_finite() && *cell >= 0.0)
     }
 
     /// Adds an error that counts `weight` after `keep` of the past was kept; not a number is no error.
@@ -35,37 +44,63 @@ impl Residuals {
         if error.is_nan() {
             return;
         }
-        let keep = keep as f32;
+        let (weight, keep) = (weight as f32, keep as f32);
         for cell in &mut self.cells {
             let kept = *cell * keep;
             *cell = if kept < NOTHING { 0.0 } else { kept };
         }
         let place = ((error.asinh() + EDGE) / WIDTH).max(0.0) as usize;
         if let Some(cell) = self.cells.get_mut(place.min(CELLS - 1)) {
-            *cell += weight as f32;
+            *cell += weight;
         }
+        self.total = self.total * keep + weight;
+        [self.median, self.upper] = self.scan([0.5, UPPER]);
     }
 
     /// How many errors it stands for.
     pub(super) fn weight(&self) -> f64 {
-        f64::from(self.cells.iter().sum::<f32>())
+        f64::from(self.total)
     }
 
     /// The error at `level`, linear within a cell of the stretched axis; 0 while there is none.
     pub(super) fn quantile(&self, level: f64) -> f64 {
-        let total = self.cells.iter().sum::<f32>();
-        let target = total * level as f32;
+        match level {
+            same if (same - 0.5).abs() < 1e-12 => self.median,
+            same if (same - UPPER).abs() < 1e-12 => self.upper,
+            other => self.scan([other])[0],
+        }
+    }
+
+    /// The errors at levels, the lowest first, in one pass.
+    fn scan<const N: usize>(&self, levels: [f64; N]) -> [f64; N] {
+        let mut found = [0.0; N];
+        let mut wanted = found.iter_mut().zip(levels).peekable();
         let mut below = 0.0_f32;
+        let mut end = 0.0;
         for (index, &cell) in self.cells.iter().enumerate() {
-            if cell > 0.0 && below + cell >= target {
+            if cell <= 0.0 {
+                continue;
+            }
+            while let Some((value, level)) = wanted.peek_mut() {
+                let target = self.total * *level as f32;
+                if below + cell < target {
+                    break;
+                }
                 let share = f64::from((target - below) / cell).clamp(0.0, 1.0);
-                return ((index as f64 + share) * WIDTH - EDGE).sinh();
+                **value = ((index as f64 + share) * WIDTH - EDGE).sinh();
+                wanted.next();
+            }
+            if wanted.peek().is_none() {
+                return found;
             }
             below += cell;
+            end = (index + 1) as f64 * WIDTH - EDGE;
         }
-        // Rounding may leave the target a hair above the sum: then it is the end of the last cell that holds anything.
-        let last = self.cells.iter().rposition(|&cell| cell > 0.0);
-        last.map_or(0.0, |index| ((index + 1) as f64 * WIDTH - EDGE).sinh())
+        // Rounding may leave a target a hair above the sum: then it is the end of the last cell that holds anything.
+        for (value, _) in wanted {
+            *value = end.sinh();
+        }
+        found
     }
 }
 

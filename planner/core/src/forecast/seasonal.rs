@@ -30,7 +30,8 @@ pub struct Seasonal {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Cell {
     mean: f32,
-    visits: f32,
+    /// Up to 255, more than the newest visit's share tells apart.
+    visits: u8,
 }
 
 /// The cell that time is in: its mean joins the profile when time leaves it.
@@ -78,7 +79,7 @@ impl Seasonal {
 
     /// Whether its profile has the shape that this build gives it, and values that can be.
     pub(super) fn fits(&self, like: &Self) -> bool {
-        let sound = |cell: &Cell| cell.mean.is_finite() && cell.mean >= 0.0 && cell.visits.is_finite();
+        let sound = |cell: &Cell| cell.mean.is_finite() && cell.mean >= 0.0;
         self.cells.len() == like.cells.len()
             && (self.period_micros, self.bin_micros) == (like.period_micros, like.bin_micros)
             && self.open.cell < self.cells.len()
@@ -98,8 +99,8 @@ impl Seasonal {
         if cell != self.open.cell && self.open.bins > 0.0 {
             let mean = (self.open.sum / self.open.bins) as f32;
             if let Some(left) = self.cells.get_mut(self.open.cell) {
-                left.visits = (left.visits + 1.0).min(1e6);
-                left.mean += (mean - left.mean) * VISIT_SHARE.max(1.0 / left.visits);
+                left.visits = left.visits.saturating_add(1);
+                left.mean += (mean - left.mean) * VISIT_SHARE.max(1.0 / f32::from(left.visits));
             }
             self.open = Open { cell, sum: 0.0, bins: 0.0 };
         }
@@ -116,7 +117,7 @@ impl Seasonal {
         let first = (within / width) as usize % count;
         let share = (within % width) as f64 / width as f64;
         let (left, right) = (self.cells.get(first)?, self.cells.get((first + 1) % count)?);
-        if left.visits < 1.0 || right.visits < 1.0 {
+        if left.visits == 0 || right.visits == 0 {
             return None;
         }
         Some(f64::from(left.mean) * (1.0 - share) + f64::from(right.mean) * share)

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     Settings,
     horizon::{Asked, Both, Came, Centers, HORIZONS, Horizon},
-    members::Members,
+    members::{MEMBERS, Members},
     noise::Noise,
-    sustained::sustained,
+    sustained::{Path, sustained},
 };
 
 /// The furthest horizon, bins: an hour of 10 s.
@@ -18,6 +18,12 @@ pub(super) const MOST_STEPS: usize = 360;
 
 /// Values above are refused: no rate of anything, and far from where a square is infinite.
 const MOST_VALUE: f64 = 1e15;
+
+/// The furthest horizon that is scored, bins.
+const FURTHEST: usize = HORIZONS[HORIZONS.len() - 1];
+
+/// Bins after which forecasts are scored: those before tell how a series began, not how good its forecasts are.
+const SEASONED: u64 = 12;
 
 /// Late values in a row, each later than the one before, after which it was the clock that had run ahead.
 const LATE_RUN: u32 = 8;
@@ -79,7 +85,7 @@ impl State {
             noise: Noise::default(),
             horizons: HORIZONS.map(Horizon::new),
             counts: Counts::default(),
-            recent: VecDeque::with_capacity(HORIZONS[HORIZONS.len() - 1] + 1),
+            recent: VecDeque::with_capacity(FURTHEST + 1),
             last: None,
             since_step: None,
             late: None,
@@ -141,7 +147,7 @@ impl State {
     pub(super) fn fits(&self) -> bool {
         self.members.fits(self.settings)
             && self.horizons.iter().zip(HORIZONS).all(|(horizon, steps)| horizon.fits(steps))
-            && self.recent.len() <= HORIZONS[HORIZONS.len() - 1]
+            && self.recent.len() <= FURTHEST
     }
 
     /// Whether values keep coming at times that are past: then the newest time was wrong, not they.
@@ -161,7 +167,7 @@ impl State {
         self.counts.missing = self.counts.missing.saturating_add(missing);
         let raw = Asked { noise: &self.noise, bin_secs: self.settings.bin_secs(), poisson: 0.0 };
         // After the furthest horizon nothing is pending any more.
-        for _ in 0..missing.min(HORIZONS[HORIZONS.len() - 1] as u64 + 1) {
+        for _ in 0..missing.min(FURTHEST as u64 + 1) {
             push(&mut self.recent, None);
             for horizon in &mut self.horizons {
                 horizon.score(None, raw);
@@ -174,13 +180,21 @@ impl State {
         self.since_step = self.since_step.map(|since| since.saturating_add(missing));
     }
 
+    /// What the members say of all bins up to the furthest horizon.
+    fn paths(&self, width: usize) -> [Option<Path<FURTHEST>>; MEMBERS] {
+        self.members.each().map(|member| {
+            let mut path = [0.0; FURTHEST];
+            member.path(&mut path).then(|| Path::new(&path, width))
+        })
+    }
+
     fn learn(&mut self, at: Micros, value: f64) {
         self.counts.learned += 1;
         let said = self.horizons[0].due();
         self.noise.add(value, said);
         push(&mut self.recent, Some(value as f32));
         let width = self.settings.sustained_bins();
-        let recent: [f64; HORIZONS[HORIZONS.len() - 1]] = std::array::from_fn(|index| {
+        let recent: [f64; FURTHEST] = std::array::from_fn(|index| {
             self.recent.get(index).copied().flatten().map_or(f64::NAN, f64::from)
         });
         let recent = &recent[..self.recent.len()];
@@ -189,28 +203,22 @@ impl State {
             since => since.map(|since| since.saturating_add(1)),
         };
         let since_step = self.since_step;
-        let furthest = HORIZONS[HORIZONS.len() - 1];
-        let mut paths = [[0.0; HORIZONS[HORIZONS.len() - 1]]; super::members::MEMBERS];
-        let mut speaks = [false; super::members::MEMBERS];
-        for ((member, path), speaks) in self.members.each().into_iter().zip(&mut paths).zip(&mut speaks) {
-            *speaks = member.path(&mut path[..furthest]);
-        }
+        let seasoned = self.counts.learned >= SEASONED;
+        let paths = self.paths(width);
         let raw = Asked { noise: &self.noise, bin_secs: self.settings.bin_secs(), poisson: 0.0 };
         for horizon in &mut self.horizons {
             let steps = horizon.steps();
             let came = recent.len().checked_sub(steps).and_then(|from| sustained(&recent[from..], width));
             horizon.score(came.map(|sustained| Came { sustained, since_step }), raw);
-            let centers: Centers = std::array::from_fn(|index| {
-                let path = paths[index].get(..steps)?;
-                if speaks[index] { sustained(path, width).map(Both::new) } else { None }
-            });
-            horizon.issue(Some(&centers), raw);
+            let centers: Centers =
+                std::array::from_fn(|index| paths[index].as_ref()?.first(steps).map(Both::new));
+            horizon.issue(seasoned.then_some(&centers), raw);
         }
     }
 }
 
 fn push(recent: &mut VecDeque<Option<f32>>, value: Option<f32>) {
-    while recent.len() >= HORIZONS[HORIZONS.len() - 1] {
+    while recent.len() >= FURTHEST {
         recent.pop_front();
     }
     recent.push_back(value);
