@@ -19,6 +19,7 @@ on_machines! {
     an_old_library_at_the_start_needs_a_new_start on Some("hgx-h100-8") => super::outdated;
     another_partition_is_seen on Some("hgx-h100-8") => super::mig;
     gpus_come_and_go on Some("hgx-h100-8") => super::hot_plug;
+    gpus_come_and_go_where_every_call_is_slow on Some("hgx-h100-8") => super::slow_hot_plug;
     a_library_without_a_driver_is_unsupported on None => super::driverless;
 }
 
@@ -170,6 +171,14 @@ async fn hot_plug(machine: Machine) {
     assert!(back.absent.is_empty());
     assert_eq!(back.gpus[2].info.uuid, uuid);
     assert_eq!(monitor.stop(PATIENCE).await, Stopped::InTime);
+}
+
+/// As on a machine so busy that calls are held up: what the GPUs that stayed are asked takes all of the budget.
+async fn slow_hot_plug(machine: Machine) {
+    for call in ["nvmlDeviceGetUtilizationRates", "nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetFieldValues"] {
+        machine.say(&format!("cost {call} 20000"));
+    }
+    hot_plug(machine).await;
 }
 
 async fn driverless(machine: Machine) {

@@ -264,3 +264,58 @@ async fn racks_with_the_same_clique_are_different_domains() {
     assert_eq!(tray.unwrap(), "7f5a9c1e-3b42-4d86-9e10-5c2d8a6b4f01.2");
     assert_eq!([first.unwrap(), second.unwrap()], uuids.map(|uuid| format!("{uuid}.32766")));
 }
+
+/// Claims that each of these domains of a node has so many GPUs, alike in topology, list and metrics.
+fn parted(seen: &Seen, kind: &str, domains: usize, gpus: usize) -> Claims {
+    let all = seen.topology["domains"].as_array().map_or(&[][..], Vec::as_slice);
+    let is_one = |domain: &serde_json::Value| {
+        let members = domain["gpus"].as_array().map_or(0, Vec::len);
+        domain["kind"] == kind
+            && members == gpus
+            && domain["spans_nodes"] == false
+            && domain["degraded"] == false
+    };
+    let own = |gpu: &serde_json::Value| {
+        let id = gpu["nvlink_domain"]["id"].as_str().unwrap_or_default();
+        gpu["nvlink_domain"]["kind"] == kind && all.iter().any(|domain| domain["id"] == id)
+    };
+    vec![
+        ("all known", seen.topology["unknown"].as_array().is_some_and(Vec::is_empty)),
+        ("the domains", all.len() == domains && all.iter().all(is_one)),
+        ("no cluster", all.iter().all(|domain| domain["cluster_uuid"].is_null())),
+        ("list", seen.gpus().len() == domains * gpus && seen.gpus().iter().all(own)),
+        (
+            "metrics",
+            seen.samples("plimsoll_gpu_nvlink_domain_info", &[("kind", kind)]).count() == domains * gpus
+                && seen.samples("plimsoll_gpu_nvlink_domain_info", &[]).count() == domains * gpus,
+        ),
+        ("source healthy", seen.source_is("healthy")),
+    ]
+}
+
+#[tokio::test]
+async fn cards_with_bridges_are_pairs_and_cards_without_are_alone() {
+    for (node, scenario, kind, domains, gpus) in
+        [("gpu-bridges", "pcie-a100-bridge-4", "bridge", 2, 2), ("gpu-cards", "pcie-l40s-4", "none", 4, 1)]
+    {
+        let mut scene = Scene::start(node, scenario, "1s", None).await.unwrap();
+        let claims = |seen: &Seen| parted(seen, kind, domains, gpus);
+        scene.until(scenario, 0, claims).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_driver_that_lists_no_gpu_is_unsupported_until_one_comes() {
+    let mut scene = Scene::start("gpu-none", "hgx-h100-8", "200ms", Some("remove *")).await.unwrap();
+    let none = |seen: &Seen| -> Claims {
+        vec![
+            ("no GPU", seen.gpus().is_empty() && seen.list["absent"] == serde_json::json!([])),
+            ("unsupported", seen.source_is("unsupported") && seen.detail_has("NVIDIA_VISIBLE_DEVICES")),
+            ("no state in metrics", seen.sample("plimsoll_gpu_state", &[]).is_none()),
+            ("no domain", seen.topology["domains"] == serde_json::json!([])),
+        ]
+    };
+    scene.until("a driver without GPUs", 0, none).await.unwrap();
+    scene.say("add *").unwrap();
+    scene.until("its GPUs", 0, all_well).await.unwrap();
+}
