@@ -84,7 +84,7 @@ fn run() -> anyhow::Result<String> {
     let shown = fleet.snapshot(now);
     let snapshot = cpu() - begun;
     let (engines, pools) = fleet.window_bytes();
-    let each = |spent: Duration| spent.as_secs_f64() * 1e6 / f64::from(spent.reports);
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(spent.reports);
     Ok(format!(
         "{{\"nodes\":{nodes},\"load\":\"{load}\",\"reports\":{},\"decode_us\":{:.2},\"fold_us\":{:.2},\"observe_us\":{:.2},\
          \"expire_ms\":{:.2},\"capture_ms\":{:.2},\"snapshot_ms\":{:.2},\"window_bytes_an_engine\":{},\"window_bytes_a_pool\":{}}}",
