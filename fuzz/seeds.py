@@ -8,7 +8,9 @@ would find, make small pages of their own and the words of the dictionary.
 import pathlib
 import re
 import struct
+import subprocess
 import sys
+import tempfile
 import zlib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -70,6 +72,22 @@ def histogram(counts: list[int]) -> bytes:
     return struct.pack(">IiiiqQd", 0x1C849313, len(payload), 0, 2, 1, 7_680_000_000, 1.0) + payload
 
 
+def body(frame: bytes) -> bytes:
+    """The body of a frame, decompressed."""
+    if frame[2] == 0:
+        return frame[8:]
+    return subprocess.run(["zstd", "-dqc"], input=frame[8:], stdout=subprocess.PIPE, check=True).stdout
+
+
+def certificate(names: list[str]) -> bytes:
+    """A certificate for these names, DER."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        command += ["-keyout", f"{folder}/key", "-outform", "DER", "-subj", "/CN=seed"]
+        command += ["-addext", "subjectAltName=" + ",".join(names)]
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
+
+
 def main() -> None:
     out = pathlib.Path(sys.argv[1])
     written = 0
@@ -111,12 +129,28 @@ def main() -> None:
         write("histogram_v2", plain)
         write("histogram_v2", struct.pack(">Ii", 0x1C849314, len(packed)) + packed)
 
+    bodies: dict[int, list[bytes]] = {}
     for path in sorted((ROOT / "common/fixtures/wire").glob("*.hex")):
-        for line in path.read_text().split():
-            try:
-                write("wire_frame", bytes.fromhex(line))
-            except ValueError:
-                continue
+        for line in path.read_text().splitlines():
+            frame = bytes.fromhex(line.split()[1])
+            write("wire_frame", frame)
+            bodies.setdefault(frame[1], []).append(body(frame))
+    counted = {kind: [struct.pack(">H", len(one)) + one for one in ones] for kind, ones in bodies.items()}
+    hello, ack, gap = (b"".join(counted.get(kind, [])[:1]) for kind in (1, 4, 6))
+    for one in counted.get(3, []):
+        for before in counted.get(2, []):
+            write("wire_report", b"\0" + before + b"\1" + one + b"\1" + one)
+    window = bytes([2, 1, 0, 2, 2, 0, 2, 4, 3])
+    write("wire_control", b"\0" + hello + window + b"\1" + gap + window)
+    write("wire_control", bytes([3, 1]) + window + bytes([3, 20]) + window + bytes([11, 5]) + window)
+    write("wire_control", bytes([4, 31, 4, 31, 5, 40]) + b"\6" + ack + bytes([4, 31]) + b"\7" + ack + bytes([5, 63]))
+
+    write("handshake", b"# nodes\ngpu-7 " + b"ab" * 32 + b"\ngpu-8\t" + b"01" * 32 + b"\n")
+    write("handshake", b"# old\ntoken-one\n\ntoken-two\n")
+    write("handshake", b"Bearer 0123456789abcdef")
+    write("handshake", b"Basic cGVyc29uOnNlY3JldA==")
+    for uris in (["URI:spiffe://plimsoll/node/gpu-7"], ["DNS:gpu-7", "URI:spiffe://plimsoll/node/gpu-70"]):
+        write("handshake", certificate(uris))
     print(f"{written} seeds")
 
 

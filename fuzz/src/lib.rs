@@ -3,6 +3,9 @@
 //! Beyond "never panics": a page is the sum of its lines, a series that stands still gains nothing, an engine never
 //! gains more samples than its page counts, and what was decoded is encoded to the same bytes again.
 
+pub mod delivery;
+pub mod identity;
+
 use plimsoll_agent::{
     engines::{EnginePage, EngineTracker, EngineUpdate, read_page},
     exposition::{Entry, Limits, Sample, read},

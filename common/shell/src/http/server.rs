@@ -276,3 +276,6 @@ fn server_config(cert: &Path, key: &Path) -> anyhow::Result<Arc<rustls::ServerCo
     let identity = tls::Identity::from_pem_files(cert, key).context("http-tls-cert")?;
     Ok(Arc::new(tls::server(identity, None, b"http/1.1")?))
 }
+
+#[cfg(test)]
+mod tests;
