@@ -12,9 +12,11 @@
 pub use plimsoll_simulate as simulate;
 
 pub mod app;
+pub mod check;
 pub mod clock;
 pub mod config;
 pub mod drive;
 pub mod fold;
 pub mod ingest;
+pub mod policy;
 pub mod serve;

@@ -5,6 +5,7 @@ use std::{io::Write as _, process::ExitCode};
 use clap::{Parser, Subcommand};
 use plimsoll_planner::{
     app::App,
+    check::{self, CheckArgs},
     config::{Config, Settings},
     simulate::{self, SimulateArgs},
 };
@@ -35,6 +36,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Simulate(Box<SimulateArgs>),
+    Check(Box<CheckArgs>),
 }
 
 fn main() -> ExitCode {
@@ -43,8 +45,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    if let Some(Command::Simulate(args)) = &cli.command {
-        return simulate::run(args).unwrap_or_else(|error| fail(&format!("{error:#}"), EXIT_USAGE));
+    if let Some(command) = &cli.command {
+        let done = match command {
+            Command::Simulate(args) => simulate::run(args),
+            Command::Check(args) => check::run(args),
+        };
+        return done.unwrap_or_else(|error| fail(&format!("{error:#}"), EXIT_USAGE));
     }
     let config = match Config::load(&cli.settings) {
         Ok(config) => config,

@@ -167,7 +167,9 @@ fn refuse_unknown(text: &str, table: &DeTable<'_>, known: &[&str], place: &str, 
     }
 }
 
-fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+/// Which of the known names was probably meant; `None` where none is near. Underscores count as hyphens.
+#[must_use]
+pub fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let name = name.replace('_', "-");
     known
         .iter()

@@ -1,5 +1,6 @@
 //! A whole planner in this process, real agents' connections and real HTTP requests.
 
+mod check;
 mod http;
 mod ingest;
 mod simulate;

@@ -87,6 +87,13 @@ pub fn most_sequences(
     fits
 }
 
+/// The mean request that a model is judged by, input and output tokens: its traffic, or 1,000 and 200.
+#[must_use]
+pub fn usual(model: &ModelPolicy) -> (u32, u32) {
+    let shape = Shape::of(model);
+    (shape.isl, shape.osl)
+}
+
 /// The requests to compute with.
 struct Shape {
     isl: u32,

@@ -42,6 +42,13 @@ impl Place {
         &self.0
     }
 
+    /// What contains it; of the whole document the document.
+    #[must_use]
+    pub fn parent(&self) -> Self {
+        let inner = self.0.len().saturating_sub(1);
+        Self(self.0.iter().take(inner).cloned().collect())
+    }
+
     fn then(&self, step: Step) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);
