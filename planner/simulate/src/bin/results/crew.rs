@@ -27,7 +27,7 @@ pub(crate) struct Crew {
     pub(crate) policies: Vec<String>,
     pub(crate) cache: Cache,
     pub(crate) threads: usize,
-    /// When no further cell is begun.
+    /// When no further cell is begun; what is known is still told.
     pub(crate) stop_after: Option<Duration>,
 }
 
@@ -48,10 +48,9 @@ impl Crew {
                     loop {
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some(cell) = cells.get(index) else { return };
-                        if self.stop_after.is_some_and(|limit| progress.began.elapsed() >= limit) {
-                            return;
-                        }
-                        let result = self.one(cell).with_context(|| format!("cell {}", cell.name));
+                        let late = self.stop_after.is_some_and(|limit| progress.began.elapsed() >= limit);
+                        let result = self.one(cell, late).with_context(|| format!("cell {}", cell.name));
+                        let Some(result) = result.transpose() else { continue };
                         progress.tell(cell, &result, self.threads);
                         let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                         if let Some(place) = results.get_mut(index) {
@@ -65,14 +64,18 @@ impl Crew {
         cells.iter().zip(results).map(|(cell, result)| Ok((cell.clone(), result.transpose()?))).collect()
     }
 
-    fn one(&self, cell: &Cell) -> anyhow::Result<Measured> {
+    /// One cell; none if it is too late for what is not known yet.
+    fn one(&self, cell: &Cell, late: bool) -> anyhow::Result<Option<Measured>> {
         let file = Cache::file(cell, self.depth, &self.peers)?;
         let known = self.cache.known(&file);
+        if late && !known.covers(&self.policies) {
+            return Ok(None);
+        }
         let measured = measure(cell, self.depth, self.data.as_deref(), &self.peers, &self.policies, known)?;
         if measured.fresh {
             self.cache.keep(&file, &measured)?;
         }
-        Ok(measured)
+        Ok(Some(measured))
     }
 }
 

@@ -44,7 +44,7 @@ struct Args {
     /// Only cells whose name or group contains this.
     #[arg(long, value_name = "TEXT")]
     cell: Option<String>,
-    /// Begin no further cell after so many minutes; the page says what is missing.
+    /// Begin no further cell after so many minutes; the page says what is missing. 0 tells what is known.
     #[arg(long, value_name = "MINUTES")]
     stop_after: Option<f64>,
     /// Believe peers and bounds that another build measured: for whoever changes a policy and not the world.

@@ -62,6 +62,13 @@ pub(crate) struct Known {
     pub(crate) seconds: f64,
 }
 
+impl Known {
+    /// Whether nothing is left to measure for these policies.
+    pub(crate) fn covers(&self, policies: &[String]) -> bool {
+        self.base.is_some() && policies.iter().all(|text| self.policies.contains_key(text))
+    }
+}
+
 /// All of one cell.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
