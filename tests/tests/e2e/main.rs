@@ -1,8 +1,10 @@
 //! End-to-end tests: the real programs on loopback, held against the emulators' exact records.
 
 mod access;
+mod clocks;
 mod cluster;
 mod counts;
+mod disk;
 mod ends;
 mod engine_states;
 mod exact;
@@ -11,5 +13,7 @@ mod faults;
 mod gpu_states;
 mod lonely;
 mod pages;
+mod planners;
 mod restart;
+mod table;
 mod trust;

@@ -44,6 +44,14 @@ async fn setting() -> Setting {
 
 /// An engine, and an agent that reports to this address.
 pub(crate) async fn setting_at(address: SocketAddr) -> Setting {
+    setting_with(address, |_, _| ()).await
+}
+
+/// The same with an agent that differs in something.
+pub(crate) async fn setting_with(
+    address: SocketAddr,
+    change: impl FnOnce(&World, &mut AgentSpec),
+) -> Setting {
     let (world, http) = (World::new().expect("programs"), Http::default());
     let engine = EmulatorSpec::new("engine", LLAMA, "llama-3.1-8b-h100-tp1");
     let engine = engine.start(&world, &http).await.expect("an engine");
@@ -55,12 +63,13 @@ pub(crate) async fn setting_at(address: SocketAddr) -> Setting {
         gpus: Vec::new(),
         keys: BTreeMap::new(),
     };
-    let agent_spec = AgentSpec {
+    let mut agent_spec = AgentSpec {
         endpoints: vec![endpoint],
         planner: Some(PlannerLink { address, authority: None, identity: None }),
         flags: [quick(), vec!["--gpu".to_owned(), "false".to_owned()]].concat(),
         ..AgentSpec::new("node")
     };
+    change(&world, &mut agent_spec);
     let mut agent = agent_spec.start(&world, &http).await.expect("an agent");
     agent.engines_ready(1).await.expect("a page of the engine");
     let spec = PlannerSpec { quic: address, ..planner(PlannerTls::Dev) };
