@@ -1,11 +1,11 @@
 //! What `--policy` and `--compare` name: policies, static fleets, and bounds found for the workload at hand.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use plimsoll_common::engine::Role;
 use plimsoll_sim::{
     Experiment, Run, Trials, Watcher,
     bounds::{Grid, Oracle, grid},
-    policies::{from_text, static_sizes},
+    policies::{PolicyError, from_text, static_sizes},
 };
 
 /// One of them, understood.
@@ -40,8 +40,14 @@ impl Named {
             }),
             _ => {
                 // Static fleets too are checked against the world's pools.
-                from_text(text, &experiment.config.briefing(), &experiment.slo)
-                    .context("(the bounds static-best, causal and oracle can be named too)")?;
+                from_text(text, &experiment.config.briefing(), &experiment.slo).map_err(
+                    |error| match error {
+                        PolicyError::Unknown { .. } => {
+                            anyhow!("{error}, or one of the bounds static-best, causal and oracle")
+                        }
+                        other => other.into(),
+                    },
+                )?;
                 static_sizes(text).map_or(Kind::Policy, Kind::Fleet)
             }
         };
