@@ -173,7 +173,8 @@ impl Agent {
         }
         let (send, _) = self.control.as_mut().unwrap();
         send.write_all(&(frame.len() as u32).to_be_bytes()).await.unwrap();
-        send.write_all(frame).await.unwrap();
+        // The planner may close while a bad frame is still being written.
+        let _ = send.write_all(frame).await;
     }
 
     /// Writes bytes on the control stream as they are.
