@@ -14,7 +14,6 @@ mod backoff;
 pub mod config;
 pub mod engines;
 pub mod exact;
-pub mod exposition;
 pub mod gpu;
 pub mod own;
 pub mod reporter;
@@ -23,6 +22,8 @@ pub mod tempo;
 pub mod topology;
 pub mod uplink;
 pub mod window;
+
+pub use plimsoll_pages::exposition;
 
 /// The wall clock as Unix milliseconds: for epochs and for people, never for durations.
 pub(crate) fn wall_clock_ms() -> u64 {

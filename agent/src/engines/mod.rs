@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! HTTP ── scrape ──▶ page bytes ── dialect ──▶ EnginePage ── EngineTracker ──▶ EngineUpdate
-//!        (one task an engine)   (one file an engine)      (pure: resets, deltas, arrivals)
+//!        (one task an engine)   (plimsoll-pages)          (pure: resets, deltas, arrivals)
 //! ```
 //!
 //! A page holds what an engine counted since it started; an update holds what it gained since the page before.
@@ -11,29 +11,16 @@ mod arrivals;
 mod bearer;
 mod cadence;
 mod client;
-mod detect;
-mod dialect;
-mod dynamo;
 mod gains;
-mod iterations;
 mod loads;
-mod page;
-mod page_histogram;
-mod page_reader;
-mod quantity;
 mod scrape;
 mod scrape_error;
 mod series;
-mod sglang;
 mod side;
-mod slo;
 mod state;
 mod target;
 mod tracker;
-mod triton;
-mod trtllm;
 mod update;
-mod vllm;
 
 #[cfg(test)]
 mod captured;
@@ -46,6 +33,8 @@ mod dialect_tests;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
+mod reader_tests;
+#[cfg(test)]
 mod scrape_tests;
 #[cfg(test)]
 mod side_tests;
@@ -56,13 +45,16 @@ mod test_server;
 #[cfg(test)]
 mod tracker_tests;
 
-pub use iterations::{Iterations, read_iterations};
 pub use loads::{LOADS_PATH, Loads, LoadsError, read_loads};
-pub use page::{Counter, EnginePage, HistogramCounts, HistogramSeries, PageError};
-pub use page_reader::{read_page, read_page_of};
+pub use plimsoll_pages::{
+    Counter, EnginePage, HistogramCounts, HistogramSeries, PageError,
+    iterations::{Iterations, read_iterations},
+    read_page, read_page_of,
+    slo::{Buckets, Flag, Slo, SloEdge, SloMetric, edges_of},
+};
+use plimsoll_pages::{iterations, page, quantity, slo};
 pub use scrape::{ScrapeOptions, run, spawn_scraper};
 pub use scrape_error::{ScrapeError, TokenUse};
-pub use slo::{Buckets, Flag, Slo, SloEdge, SloMetric, edges_of};
 pub use state::{Evidence, Movement, PageEvidence, Seen, StateMachine};
 pub use tracker::EngineTracker;
 pub use update::{

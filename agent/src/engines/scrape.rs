@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     cadence::{Cadence, Jitter},
     client::Client,
-    page_reader::read_page_of,
+    read_page_of,
     scrape_error::ScrapeError,
     side::SidePages,
     slo::{Buckets, Changed, Slo, SloEdge, edges_of},

@@ -2,7 +2,13 @@
 
 use std::{fs, path::Path};
 
-use super::{Entry, Limits, read};
+use plimsoll_common::{
+    engine::{DistributionKind, EngineKind},
+    units::{Micros, Ratio},
+};
+
+use super::{Buckets, Slo, edges_of, fixtures};
+use crate::exposition::{Entry, Limits, read};
 
 type Plain = (String, Vec<(String, String)>, u64);
 
@@ -98,4 +104,19 @@ fn all_captured_pages_are_read_like_the_reference() {
     for (name, page) in pages {
         assert_like_reference(&name, &page);
     }
+}
+
+#[test]
+fn the_buckets_of_a_captured_page_are_known() {
+    let buckets = Buckets::of(&fixtures::page(&String::from_utf8(fixtures::bytes("before.prom")).unwrap()));
+    let of = |ttft: u64, itl: u64| {
+        let (ttft, itl) = (Some(Micros::from_millis(ttft)), Some(Micros::from_millis(itl)));
+        let slo = Slo { percentile: Ratio::from_ppm(950_000), ttft, itl, tpot: None, e2e: None };
+        edges_of(&slo, EngineKind::Vllm, &buckets)
+    };
+    assert!(of(500, 25).iter().all(|edge| edge.is_edge && edge.flag.is_none()));
+    let [ttft, itl] = &of(2_000, 25)[..] else { panic!() };
+    assert!(!ttft.is_edge && itl.is_edge);
+    assert_eq!(ttft.around, (Some(1.0), Some(2.5)));
+    assert_eq!(itl.kind, Some(DistributionKind::ItlStep));
 }
