@@ -11,8 +11,9 @@ use plimsoll_core::fleet::{NodeInventory, Observation};
 
 use crate::fold;
 
-/// How many inventories of a connection are remembered; reports name the newest, or one just replaced.
-const MAX_INVENTORIES: usize = 4;
+/// How many inventories of a connection are remembered. Reports name the newest, or one just replaced; after an outage
+/// each may bring its own, and as many as are read at once may come in any order.
+const MAX_INVENTORIES: usize = 16;
 /// How many reports may wait for their inventory, which was sent before them and can only have been overtaken.
 const MAX_HELD: usize = 8;
 
@@ -35,6 +36,9 @@ pub enum Error {
     /// Too many reports name an inventory that was not sent.
     #[error("{MAX_HELD} reports already wait for inventories, this one names generation {} which was not sent", .0.0)]
     Order(Generation),
+    /// A report names an inventory that newer ones have replaced for good: the agent has to send it again.
+    #[error("this report names generation {}, and {MAX_INVENTORIES} newer inventories have come since", .0.0)]
+    Forgotten(Generation),
     /// The message contradicts itself or its inventory.
     #[error(transparent)]
     Wire(#[from] WireError),
@@ -74,6 +78,11 @@ impl Assembly {
             .into_iter()
             .partition(|(_, _, report)| self.inventories.contains_key(&report.generation));
         self.held = held;
+        if let Some((_, _, report)) =
+            self.held.iter().find(|(_, _, report)| self.is_forgotten(report.generation))
+        {
+            return Err(Error::Forgotten(report.generation));
+        }
         let ready: Vec<(Micros, u32, Box<Report>)> = ready;
         let mut windows = Vec::with_capacity(ready.len());
         for (received, age_ms, report) in ready {
@@ -93,6 +102,9 @@ impl Assembly {
         report: Box<Report>,
     ) -> Result<Option<Window>, Error> {
         let Some(inventory) = self.inventories.get(&report.generation) else {
+            if self.is_forgotten(report.generation) {
+                return Err(Error::Forgotten(report.generation));
+            }
             if self.held.len() >= MAX_HELD {
                 return Err(Error::Order(report.generation));
             }
@@ -104,6 +116,12 @@ impl Assembly {
             fold::report(&report, age, &self.node, self.epoch, inventory).map_err(WireError::from)?;
         self.unknown_kinds = self.unknown_kinds.saturating_add(unknown);
         Ok(Some(Window { first: report.first_seq(), last: report.seq, received, observation }))
+    }
+
+    /// Whether an inventory was replaced, or will be as soon as it comes.
+    fn is_forgotten(&self, generation: Generation) -> bool {
+        let oldest = self.inventories.keys().next();
+        self.inventories.len() >= MAX_INVENTORIES && oldest.is_some_and(|oldest| generation < *oldest)
     }
 
     /// How many distributions of unknown kinds were skipped since the last time this was asked.
@@ -151,6 +169,26 @@ mod tests {
             assembly.inventory(&inventory(generation)).unwrap();
             assert!(assembly.inventories.len() <= MAX_INVENTORIES);
         }
+    }
+
+    #[test]
+    fn a_report_whose_inventory_is_gone_for_good_does_not_wait() {
+        let mut assembly = assembly();
+        for generation in 2..2 + MAX_INVENTORIES as u32 {
+            assembly.inventory(&inventory(generation)).unwrap();
+        }
+        let error = assembly.report(Micros(0), 0, report(1, 1)).unwrap_err();
+        assert_eq!(error, Error::Forgotten(Generation(1)));
+        // One that waits for the next inventory, and would wait for good once that is replaced, too.
+        let next = 2 + MAX_INVENTORIES as u32;
+        assert!(assembly.report(Micros(0), 0, report(2, next)).unwrap().is_none());
+        for generation in next + 1..=next + MAX_INVENTORIES as u32 {
+            if let Err(error) = assembly.inventory(&inventory(generation)) {
+                assert_eq!(error, Error::Forgotten(Generation(next)));
+                return;
+            }
+        }
+        panic!("it waits for good");
     }
 
     #[test]

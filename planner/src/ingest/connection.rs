@@ -361,7 +361,9 @@ impl Agent {
         match taken {
             Ok(windows) => self.apply(windows).await,
             Err(AssemblyError::Wire(error)) => Err(refuse(&self.shared, error)),
-            Err(error @ AssemblyError::Order(_)) => Err(End::order(error.to_string())),
+            Err(error @ (AssemblyError::Order(_) | AssemblyError::Forgotten(_))) => {
+                Err(End::order(error.to_string()))
+            }
         }
     }
 

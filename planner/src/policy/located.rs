@@ -18,7 +18,7 @@ pub(super) struct Located {
     pub(super) column: u64,
     /// The place of the key, for values of a mapping.
     key: Option<(u64, u64)>,
-    children: Vec<(Step, Located)>,
+    children: Vec<(Step, Self)>,
 }
 
 impl Located {

@@ -189,7 +189,6 @@ fn problem_of(error: &serde_saphyr::Error, located: Option<&Located>) -> Problem
     let error = error.without_snippet();
     let known = error.location().filter(|location| location.line() > 0);
     let (line, column) = (known.map(|at| at.line()), known.map(|at| at.column()));
-    let (line, column) = (line.map(u64::from), column.map(u64::from));
     let text = match error {
         Error::SerdeUnknownField { field, expected, .. } => {
             let hint = nearest(field, expected).map_or_else(

@@ -1,5 +1,7 @@
 //! `plimsoll-planner check` as people and pipelines run it.
 
+#![expect(clippy::unwrap_used, reason = "what is unwrapped here is set up here")]
+
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},

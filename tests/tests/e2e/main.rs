@@ -12,6 +12,7 @@ mod expected;
 mod faults;
 mod gpu_states;
 mod lonely;
+mod outage;
 mod pages;
 mod planners;
 mod restart;
