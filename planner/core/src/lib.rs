@@ -1,8 +1,10 @@
 //! The pure decision core of the planner: no clock, no IO, no async, no global.
 //!
-//! Today it is [`Fleet`](fleet::Fleet): what every agent observed, folded into newest values, totals since first seen and three
-//! sliding windows; and [`score`], the judge of how well a fleet did. `now` is an argument everywhere; the live planner, a
-//! replay and a simulation drive the same code.
+//! [`controller`] is the loop: observations in, a plan and its explanation out. Below it [`demand`] and [`forecast`] say
+//! what will be asked, [`perf`] what a replica takes within its SLO, [`plan`] how many that makes within bounds and
+//! budgets, and [`explain`] why. [`policy`] is what operators want. [`fleet`] is what every agent observed, folded into
+//! newest values, totals and sliding windows; [`score`] judges how well a fleet did. `now` is an argument everywhere;
+//! the live planner, a replay and a simulation drive the same code.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -19,7 +21,18 @@
 //! # }
 //! ```
 
+mod budget;
+pub mod controller;
+pub mod demand;
+pub mod explain;
 pub mod fleet;
 pub mod forecast;
+pub mod observe;
+pub mod perf;
+pub mod plan;
 pub mod policy;
+mod pool;
 pub mod score;
+pub mod spec;
+pub mod startup;
+pub mod tuning;

@@ -202,6 +202,10 @@ pub struct ReplicaObservation {
     pub itl: Published,
     /// Time in the queue before the first scheduling, likewise.
     pub queue_time: Published,
+    /// Prompt lengths of finished requests, tokens, likewise.
+    pub prompt_lengths: Published,
+    /// Output lengths of finished requests, tokens, likewise.
+    pub output_lengths: Published,
 }
 
 /// What a replica's counters gained since the tick before.

@@ -59,6 +59,10 @@ pub const QUEUE_EDGES: &[u64] = &[
     7_680_000_000,
 ];
 
+/// Upper bounds of vLLM's buckets of prompt and output lengths, tokens.
+pub const LENGTH_EDGES: &[u64] =
+    &[1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000];
+
 /// A histogram as an engine publishes it: counts per bucket, how many, and their exact sum.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {

@@ -2,7 +2,7 @@
 //!
 //! A [`Policy`] is plain data, written as YAML or JSON with keys in Kubernetes' style (`startUp`, `gpusPerReplica`); the
 //! shell reads it, this module says what it means. [`Policy::inline_profiles`] looks named engine profiles up once, and
-//! [`validate`] tells every contradiction and every SLO that the engines' profiles can't keep, each with its [`Place`]. What the rest of the core needs is behind methods: [`ModelPolicy::slo`],
+//! [`validate()`] tells every contradiction and every SLO that the engines' profiles can't keep, each with its [`Place`]. What the rest of the core needs is behind methods: [`ModelPolicy::slo`],
 //! [`PoolPolicy::gpus_per_replica`], [`PoolPolicy::engine_config`], [`Behavior::allowed`].
 
 mod behavior;

@@ -7,6 +7,7 @@ mod fixed;
 pub mod hpa;
 pub mod keda;
 pub mod kpa;
+pub mod plimsoll;
 mod schedule;
 mod settings;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use fixed::Fixed;
 pub use hpa::Hpa;
 pub use keda::Keda;
 pub use kpa::Kpa;
+pub use plimsoll::Plimsoll;
 pub use schedule::Schedule;
 pub use wva::Wva;
 
@@ -43,6 +45,10 @@ pub const KNOWN: &[(&str, &str)] = &[
     (
         "dynamo:target=sla,loops=hybrid",
         "of target sla, the loops throughput, load or both; interval=180, tick=5 s",
+    ),
+    (
+        "plimsoll",
+        "the decision core; tick=5 s, ahead=0.98, keep=0.98, spend=1, panic=1, hold=60 s, turn=600 s",
     ),
     ("wva:kv=0.8", "llm-d's WVA by saturation; queue=5, spare_kv=0.1, spare_queue=3, interval=60 s"),
 ];
@@ -104,6 +110,7 @@ pub fn from_text(text: &str, briefing: &Briefing, slo: &Slo) -> Result<Box<dyn S
         "hpa" => Box::new(Hpa::read(&read(Hpa::SETTINGS)?)?),
         "keda" => Box::new(Keda::read(&read(Keda::SETTINGS)?)?),
         "kpa" => Box::new(Kpa::read(&read(Kpa::SETTINGS)?)?),
+        "plimsoll" => Box::new(Plimsoll::read(&read(Plimsoll::SETTINGS)?, briefing, slo)?),
         "demand" => Box::new(Demand::read(&read(Demand::SETTINGS)?, briefing, slo)?),
         "dynamo" => Box::new(Dynamo::read(&read(Dynamo::SETTINGS)?, briefing, slo)?),
         "wva" => Box::new(Wva::read(&read(Wva::SETTINGS)?)?),

@@ -8,7 +8,7 @@ use crate::{
     policy::{
         Decision, Gained, Observation, PoolId, PoolObservation, ReplicaId, ReplicaObservation, ScalingPolicy,
     },
-    telemetry::{ITL_EDGES, Published, QUEUE_EDGES, TTFT_EDGES},
+    telemetry::{ITL_EDGES, LENGTH_EDGES, Published, QUEUE_EDGES, TTFT_EDGES},
     workload::{Arrival, Workload},
     world::{PoolConfig, World, WorldConfig},
 };
@@ -45,6 +45,8 @@ impl Seen {
             ttft: Published::new(TTFT_EDGES),
             itl: Published::new(ITL_EDGES),
             queue_time: Published::new(QUEUE_EDGES),
+            prompt_lengths: Published::new(LENGTH_EDGES),
+            output_lengths: Published::new(LENGTH_EDGES),
         };
         Self {
             pool: PoolObservation {

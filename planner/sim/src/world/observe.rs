@@ -115,6 +115,8 @@ impl World<'_> {
             ttft: replica.meter.ttft.clone(),
             itl: replica.meter.itl.clone(),
             queue_time: replica.meter.queue_time.clone(),
+            prompt_lengths: replica.meter.prompt_lengths.clone(),
+            output_lengths: replica.meter.output_lengths.clone(),
         }
     }
 

@@ -7,7 +7,7 @@ use super::prefix::PrefixCache;
 use crate::{
     outcome::{Ending, ReplicaSpan, RequestRecord},
     policy::Gained,
-    telemetry::{ITL_EDGES, Published, QUEUE_EDGES, TTFT_EDGES},
+    telemetry::{ITL_EDGES, LENGTH_EDGES, Published, QUEUE_EDGES, TTFT_EDGES},
 };
 
 /// Where a replica is in its life.
@@ -63,6 +63,8 @@ pub(super) struct Meter {
     pub(super) ttft: Published,
     pub(super) itl: Published,
     pub(super) queue_time: Published,
+    pub(super) prompt_lengths: Published,
+    pub(super) output_lengths: Published,
     /// The engine's totals at the last tick.
     pub(super) before: Totals,
 }
@@ -77,6 +79,8 @@ impl Default for Meter {
             ttft: Published::new(TTFT_EDGES),
             itl: Published::new(ITL_EDGES),
             queue_time: Published::new(QUEUE_EDGES),
+            prompt_lengths: Published::new(LENGTH_EDGES),
+            output_lengths: Published::new(LENGTH_EDGES),
             before: Totals::default(),
         }
     }
@@ -109,6 +113,8 @@ impl Meter {
         self.ttft.clear();
         self.itl.clear();
         self.queue_time.clear();
+        self.prompt_lengths.clear();
+        self.output_lengths.clear();
         self.before = *now;
     }
 }
@@ -150,6 +156,8 @@ impl Sink for Feed<'_> {
     fn finished(&mut self, facts: &RequestFacts) {
         self.meter.finished_prompt_tokens += u64::from(facts.prompt_tokens);
         self.meter.finished_output_tokens += u64::from(facts.output_tokens);
+        self.meter.prompt_lengths.add(Micros(u64::from(facts.prompt_tokens)), 1);
+        self.meter.output_lengths.add(Micros(u64::from(facts.output_tokens)), 1);
         let record = &mut self.requests[facts.id.0 as usize];
         if self.role == Role::Prefill && record.output_tokens > 1 {
             self.handoffs.push(facts.id.0 as u32);

@@ -1,0 +1,288 @@
+//! What holds for every fleet and whatever is observed of it.
+
+use plimsoll_common::{
+    engine::Role,
+    ids::{EngineId, ModelName, PoolName},
+    units::Micros,
+};
+use plimsoll_engine::Profile;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    explain::Reason,
+    observe::{Engine, Gained, Latency, Replicas},
+    policy::{Behavior, Load, Routing},
+    score::Slo,
+    spec::PoolSpec,
+};
+
+const STEP: Micros = Micros(10_000_000);
+
+fn name(pool: &str) -> PoolName {
+    PoolName::parse(pool).unwrap()
+}
+
+fn spec(pool: &str) -> PoolSpec {
+    let profile = Profile::built_in("llama-3.1-8b-h200-tp1").unwrap();
+    PoolSpec {
+        name: name(pool),
+        model: ModelName::parse("llama").unwrap(),
+        priority: 0,
+        role: Role::Aggregated,
+        bounds: (1, 50),
+        gpus: 1,
+        watts: 0.0,
+        cost_per_hour: 0.0,
+        start_up: Micros(60_000_000),
+        engine: Some(profile.engine_config()),
+        engines_per_replica: 1,
+        routing: Routing::LeastLoaded,
+        slo: Some(Slo::of_millis(1_000, 30)),
+        // Thresholds need no search, which would be slow without optimisation.
+        thresholds: None,
+        lengths: (Some(1_000), Some(200)),
+        behavior: Behavior { scale_down: crate::policy::ScalingRules::default(), ..Behavior::default() },
+    }
+}
+
+fn by_thresholds(pool: &str) -> PoolSpec {
+    PoolSpec { thresholds: Some(Load::latency()), ..spec(pool) }
+}
+
+fn fleet(pools: Vec<PoolSpec>, gpus: Option<u32>) -> Controller {
+    let limits = Limits { gpus, ..Limits::default() };
+    Controller::new(FleetSpec { interval: STEP, limits, pools }, Tuning::default())
+}
+
+/// A pool of `ready` replicas at so many requests a second in all, engines that keep up.
+fn calm(pool: &str, ready: u32, rps: f64) -> Observation {
+    let mut seen = Observation::new(name(pool), STEP);
+    seen.replicas = Replicas { target: Some(ready), ready, ..Replicas::default() };
+    let arrived = (rps * 10.0 / f64::from(ready.max(1))) as u64;
+    for id in 0..ready {
+        let engine = Engine {
+            running: Some(arrived / 5),
+            waiting: Some(0),
+            kv_utilization: Some(0.1),
+            gained: Gained {
+                arrived: Some(arrived),
+                arrived_prompt_tokens: Some(arrived * 1_000),
+                finished: Some(arrived),
+                finished_prompt_tokens: Some(arrived * 1_000),
+                finished_output_tokens: Some(arrived * 200),
+                ..Gained::default()
+            },
+            ttft: Latency { count: arrived, sum: Micros(arrived * 50_000), within: Some((arrived, arrived)) },
+            ..Engine::default()
+        };
+        seen.engines.insert(EngineId::parse(&format!("engine-{id}")).unwrap(), engine);
+    }
+    seen
+}
+
+/// Lets a pool of `ready` replicas see the same for so many steps; the last step.
+fn settle(controller: &mut Controller, from: u64, steps: u64, seen: &Observation) -> Step {
+    let mut last = None;
+    for n in from..from + steps {
+        assert!(controller.observe(seen.clone()));
+        last = Some(controller.step(Micros(n * STEP.0)));
+    }
+    last.unwrap()
+}
+
+fn target(step: &Step, pool: &str) -> u32 {
+    step.plan.targets[&name(pool)]
+}
+
+fn reasons(step: &Step, pool: &str) -> Vec<Reason> {
+    step.explanation.pools[&name(pool)].reasons.clone()
+}
+
+#[test]
+fn a_step_without_news_moves_nothing_and_says_why() {
+    let mut controller = fleet(vec![spec("a")], None);
+    let step = controller.step(STEP);
+    assert!(step.plan.targets.is_empty());
+    let mut seen = Observation::new(name("a"), STEP);
+    seen.replicas = Replicas { target: Some(3), ready: 3, ..Replicas::default() };
+    controller.observe(seen);
+    let step = controller.step(Micros(2 * STEP.0));
+    assert_eq!(target(&step, "a"), 3);
+    assert!(reasons(&step, "a").contains(&Reason::NoDemand));
+    assert!(!controller.observe(Observation::new(name("other"), STEP)));
+}
+
+#[test]
+fn a_rise_is_answered_in_one_decision_and_a_steady_load_is_a_fixpoint() {
+    let mut controller = fleet(vec![spec("a")], None);
+    let before = settle(&mut controller, 1, 12, &calm("a", 2, 6.0));
+    let few = target(&before, "a");
+    assert!(few <= 2, "{few}");
+    controller.observe(calm("a", 2, 300.0));
+    let risen = controller.step(Micros(13 * STEP.0));
+    assert!(target(&risen, "a") >= 4 * few, "{}", risen.explanation.pools[&name("a")]);
+    assert!(reasons(&risen, "a").contains(&Reason::Panic), "{:?}", reasons(&risen, "a"));
+    // With what it asked for it asks for nothing more.
+    let ready = target(&risen, "a");
+    let mut steady = fleet(vec![spec("a")], None);
+    let settled = settle(&mut steady, 1, 12, &calm("a", ready, 300.0));
+    let again = settle(&mut steady, 13, 1, &calm("a", target(&settled, "a"), 300.0));
+    assert_eq!(target(&again, "a"), target(&settled, "a"));
+}
+
+#[test]
+fn silence_and_a_short_acquaintance_never_shrink() {
+    let mut controller = fleet(vec![spec("a")], None);
+    let learning = settle(&mut controller, 1, 3, &calm("a", 20, 6.0));
+    assert_eq!(target(&learning, "a"), 20);
+    assert!(reasons(&learning, "a").contains(&Reason::Learning));
+    let mut silent = calm("a", 20, 6.0);
+    silent.replicas.silent = 1;
+    let step = settle(&mut controller, 4, 120, &silent);
+    assert_eq!(target(&step, "a"), 20);
+    assert!(reasons(&step, "a").contains(&Reason::Silence), "{:?}", reasons(&step, "a"));
+    let step = settle(&mut controller, 124, 60, &calm("a", 20, 6.0));
+    assert!(target(&step, "a") < 20);
+}
+
+#[test]
+fn a_start_that_does_not_come_is_written_off() {
+    let mut controller = fleet(vec![spec("a")], None);
+    let mut seen = calm("a", 2, 6.0);
+    seen.replicas.starting = vec![Micros(3_600_000_000)];
+    seen.replicas.target = Some(3);
+    let step = settle(&mut controller, 1, 12, &seen);
+    let explained = &step.explanation.pools[&name("a")];
+    assert_eq!(explained.seen.overdue, 1);
+    assert_eq!(explained.load.coming, 2);
+}
+
+#[test]
+fn what_waits_at_one_engine_is_no_reason_for_more() {
+    let mut controller = fleet(vec![spec("a")], None);
+    let mut seen = calm("a", 4, 6.0);
+    if let Some(engine) = seen.engines.values_mut().next() {
+        engine.waiting = Some(400);
+    }
+    let step = settle(&mut controller, 1, 12, &seen);
+    assert!(target(&step, "a") <= 4, "{}", step.explanation.pools[&name("a")]);
+    assert!(reasons(&step, "a").contains(&Reason::HotSpot), "{:?}", reasons(&step, "a"));
+}
+
+#[test]
+fn the_budget_goes_to_the_more_important_model() {
+    let pools = vec![PoolSpec { priority: 5, ..by_thresholds("a") }, by_thresholds("b")];
+    let mut controller = fleet(pools, Some(10));
+    let mut busy = |pool: &str| {
+        let mut seen = calm(pool, 4, 1.0);
+        seen.engines.values_mut().for_each(|engine| engine.waiting = Some(5));
+        controller.observe(seen);
+    };
+    busy("a");
+    busy("b");
+    let step = controller.step(STEP);
+    assert_eq!((target(&step, "a"), target(&step, "b")), (9, 1));
+    assert!(reasons(&step, "b").contains(&Reason::Budget));
+}
+
+fn strange() -> impl Strategy<Value = f64> {
+    prop_oneof![Just(f64::NAN), Just(f64::INFINITY), Just(-1.0), Just(0.0), 0.0..2.0_f64, Just(1e300)]
+}
+
+fn any_engine() -> impl Strategy<Value = Engine> {
+    let n = || prop::option::of(prop_oneof![Just(0), Just(u64::MAX), 0..1_000_u64]);
+    let latency = (any::<u64>(), any::<u64>(), prop::option::of((any::<u64>(), any::<u64>())))
+        .prop_map(|(count, sum, within)| Latency { count, sum: Micros(sum), within });
+    (prop::array::uniform8(n()), strange(), latency.clone(), latency, any::<bool>()).prop_map(
+        |([running, waiting, arrived, tokens, finished, out, hits, iterations], kv, ttft, itl, draining)| {
+            Engine {
+                draining,
+                running,
+                waiting,
+                kv_utilization: Some(kv),
+                gained: Gained {
+                    arrived,
+                    arrived_prompt_tokens: tokens,
+                    finished,
+                    finished_output_tokens: out,
+                    prefix_hit_tokens: hits,
+                    prefix_query_tokens: tokens,
+                    iterations,
+                    ..Gained::default()
+                },
+                ttft,
+                itl,
+                output_lengths: vec![(u64::MAX, u64::MAX), (0, 1)],
+                ..Engine::default()
+            }
+        },
+    )
+}
+
+fn any_observation() -> impl Strategy<Value = Observation> {
+    let engines = prop::collection::btree_map(0..4_u8, any_engine(), 0..4);
+    let times = prop::collection::vec(any::<u64>().prop_map(Micros), 0..3);
+    let replicas = (0..60_u32, prop::option::of(0..60_u32), 0..3_u32, times.clone(), times).prop_map(
+        |(ready, target, silent, starting, started_in)| Replicas {
+            target,
+            ready,
+            silent: silent.min(ready),
+            starting,
+            started_in,
+            ..Replicas::default()
+        },
+    );
+    (prop_oneof![Just("a"), Just("b")], any::<u64>(), replicas, engines).prop_map(
+        |(pool, window, replicas, engines)| Observation {
+            replicas,
+            engines: engines
+                .into_iter()
+                .map(|(id, engine)| (EngineId::parse(&format!("e{id}")).unwrap(), engine))
+                .collect(),
+            ..Observation::new(name(pool), Micros(window))
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    // Whatever is observed, at whatever time: nothing panics, bounds and budget hold, a plan is complete, and what does
+    // not tell all is not shrunk.
+    #[test]
+    fn nothing_strange_scales_out_of_bounds(
+        observations in prop::collection::vec((any_observation(), any::<u64>()), 1..12),
+    ) {
+        let mut controller = fleet(vec![by_thresholds("a"), PoolSpec { engine: None, ..spec("b") }], Some(70));
+        for (seen, now) in observations {
+            let (pool, silent) = (seen.pool.clone(), seen.replicas.silent);
+            let current = seen.replicas.target.unwrap_or(0);
+            controller.observe(seen);
+            let step = controller.step(Micros(now));
+            for (name, to) in &step.plan.targets {
+                let from = step.explanation.pools[name].from;
+                prop_assert!(*to <= 50 || *to == from);
+                prop_assert!(*to >= 1 || *to == from);
+                prop_assert_eq!(&step.explanation.pools[name].to, to);
+            }
+            if silent > 0 && (1..=50).contains(&current) {
+                prop_assert!(step.plan.targets[&pool] >= current.min(50));
+            }
+        }
+    }
+
+    // The order of reports within a step does not matter.
+    #[test]
+    fn order_within_a_step_is_irrelevant(observations in prop::collection::vec(any_observation(), 2..6)) {
+        let run = |observations: Vec<Observation>| {
+            let mut controller = fleet(vec![by_thresholds("a"), by_thresholds("b")], None);
+            for seen in observations {
+                controller.observe(seen);
+            }
+            serde_json::to_string(&controller.step(STEP)).unwrap()
+        };
+        let backwards = observations.iter().rev().cloned().collect();
+        prop_assert_eq!(run(observations), run(backwards));
+    }
+}

@@ -1,0 +1,265 @@
+//! What is asked of a pool: how many requests, of what lengths, how regularly, and how many wait already.
+//!
+//! All from the engines' own signals; where a front door is seen, its arrivals count instead of the engines', since it
+//! also sees requests that no engine has taken yet.
+
+use plimsoll_common::{engine::Role, units::Micros};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    observe::{Engine, Observation},
+    perf::{Lengths, Mix},
+};
+
+/// Time in which what was learned of lengths halves.
+const LENGTHS_HALF_LIFE_S: f64 = 600.0;
+
+/// Bins after which the dispersion of counts counts half.
+const DISPERSION_HALF_LIFE: f64 = 60.0;
+
+/// Coefficient of variation of lengths where nothing tells it: between 0.8 and 1.4 in published traces.
+const ASSUMED_CV: f64 = 1.0;
+
+/// A sum that fades: what is old counts less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Faded {
+    sum: f64,
+    of: f64,
+}
+
+impl Faded {
+    fn fade(&mut self, kept: f64) {
+        self.sum *= kept;
+        self.of *= kept;
+    }
+
+    fn add(&mut self, sum: Option<u64>, of: Option<u64>) {
+        if let (Some(sum), Some(of)) = (sum, of) {
+            self.sum += sum as f64;
+            self.of += of as f64;
+        }
+    }
+
+    fn mean(self) -> Option<f64> {
+        (self.of > 0.0).then(|| self.sum / self.of)
+    }
+}
+
+/// Upper edges of the buckets that lengths are kept in, tokens: those of engines' own histograms.
+const EDGES: [u64; 20] = [
+    1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000,
+    500_000, 1_000_000, 16_777_216,
+];
+
+/// Requests by length, fading.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Histogram([f64; 20]);
+
+impl Histogram {
+    fn fade(&mut self, kept: f64) {
+        self.0.iter_mut().for_each(|count| *count *= kept);
+    }
+
+    fn add(&mut self, buckets: &[(u64, u64)]) {
+        for (edge, count) in buckets {
+            let place = EDGES.partition_point(|known| known < edge).min(EDGES.len() - 1);
+            self.0[place] += *count as f64;
+        }
+    }
+
+    /// Lengths of this mean; of the usual shape where too few were seen.
+    fn lengths(&self, mean: f64) -> Lengths {
+        let buckets: Vec<(f64, f64)> =
+            EDGES.iter().zip(self.0).map(|(edge, count)| (*edge as f64, count)).collect();
+        let seen: f64 = self.0.iter().sum();
+        let by_buckets = Lengths::of_buckets(mean, &buckets).filter(|_| seen >= ENOUGH);
+        by_buckets.unwrap_or_else(|| Lengths::log_normal(mean, ASSUMED_CV))
+    }
+}
+
+/// Requests from which the shape of their lengths is believed.
+const ENOUGH: f64 = 50.0;
+
+/// What is known of a pool's demand.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Demand {
+    /// Arrivals of the bin under way, and how much of it has passed, s.
+    bin: (f64, f64),
+    /// The count of the last whole bin.
+    last: Option<f64>,
+    /// Squared differences of counts next to each other, over their sums: the index of dispersion.
+    dispersion: Faded,
+    arrived_isl: Faded,
+    finished_isl: Faded,
+    osl: Faded,
+    prompts: Histogram,
+    outputs: Histogram,
+    hits: Faded,
+    drafts: Faded,
+    /// Requests that wait, as last told.
+    waiting: Option<u64>,
+    /// Requests in the engines' batches, as last told.
+    running: Option<u64>,
+}
+
+impl Default for Demand {
+    fn default() -> Self {
+        let faded = Faded::default();
+        Self {
+            bin: (0.0, 0.0),
+            last: None,
+            // Poisson, until something else is seen.
+            dispersion: Faded { sum: 20.0, of: 20.0 },
+            arrived_isl: faded,
+            finished_isl: faded,
+            osl: faded,
+            prompts: Histogram::default(),
+            outputs: Histogram::default(),
+            hits: faded,
+            drafts: faded,
+            waiting: None,
+            running: None,
+        }
+    }
+}
+
+/// How long a bin is over which arrivals are counted.
+pub const BIN: Micros = Micros(10_000_000);
+
+/// A whole bin's mean arrival rate, requests a second, or none if the bin was not seen.
+pub type BinRate = Option<f64>;
+
+fn total(observation: &Observation, of: impl Fn(&Engine) -> Option<u64>) -> Option<u64> {
+    let mut told = observation.engines.values().filter_map(of).peekable();
+    told.peek()?;
+    Some(told.fold(0, u64::saturating_add))
+}
+
+/// Requests that arrived at the pool: as its door counts them, or else its engines.
+fn arrivals(observation: &Observation) -> Option<u64> {
+    let door = observation.door.and_then(|door| door.arrived);
+    door.or_else(|| {
+        // Where some engines are silent, the others' share stands for all.
+        let told = total(observation, |engine| engine.gained.arrived)?;
+        let silent = f64::from(observation.replicas.silent);
+        let ready = f64::from(observation.replicas.ready).max(1.0);
+        let heard = (ready - silent).max(0.0);
+        Some(if heard > 0.0 { (told as f64 * ready / heard) as u64 } else { told })
+    })
+}
+
+impl Demand {
+    /// A demand of which nothing is known but, perhaps, prompt and output lengths: these count as ten requests.
+    #[must_use]
+    pub fn expecting((isl, osl): (Option<u32>, Option<u32>)) -> Self {
+        let ten = |length: Option<u32>| {
+            length.map_or_else(Faded::default, |mean| Faded { sum: f64::from(mean) * 10.0, of: 10.0 })
+        };
+        Self { finished_isl: ten(isl), osl: ten(osl), ..Self::default() }
+    }
+
+    /// Takes what was seen of the pool, and of the pool that hands requests over to it if there is one. Gives the rate
+    /// of every bin of [`BIN`] that ended.
+    pub fn observe(&mut self, seen: &Observation, before: Option<&Observation>) -> BinRate {
+        let window = seen.window.as_secs_f64();
+        let kept = 0.5_f64.powf(window.min(1e6) / LENGTHS_HALF_LIFE_S);
+        for faded in
+            [&mut self.arrived_isl, &mut self.finished_isl, &mut self.osl, &mut self.hits, &mut self.drafts]
+        {
+            faded.fade(kept);
+        }
+        self.prompts.fade(kept);
+        self.outputs.fade(kept);
+        for from in [before, Some(seen)].into_iter().flatten() {
+            self.lengths(from);
+        }
+        let source = before.unwrap_or(seen);
+        let door = source.door.and_then(|door| door.waiting);
+        let queued = total(seen, |engine| engine.waiting);
+        self.waiting = queued.map(|queued| queued + if before.is_none() { door.unwrap_or(0) } else { 0 });
+        self.running = total(seen, |engine| engine.running);
+        self.count(arrivals(source), window)
+    }
+
+    fn lengths(&mut self, from: &Observation) {
+        let door = from.door.unwrap_or_default();
+        self.arrived_isl.add(door.arrived_prompt_tokens, door.arrived);
+        for engine in from.engines.values() {
+            let gained = &engine.gained;
+            self.arrived_isl.add(gained.arrived_prompt_tokens, gained.arrived);
+            self.finished_isl.add(gained.finished_prompt_tokens, gained.finished);
+            self.osl.add(gained.finished_output_tokens, gained.finished);
+            self.prompts.add(&engine.prompt_lengths);
+            self.outputs.add(&engine.output_lengths);
+            self.hits.add(gained.prefix_hit_tokens, gained.prefix_query_tokens);
+            self.drafts.add(gained.accepted_draft_tokens, gained.generated_tokens);
+        }
+    }
+
+    fn count(&mut self, arrived: Option<u64>, window: f64) -> BinRate {
+        let Some(arrived) = arrived else {
+            // A bin with a hole in it says nothing.
+            self.bin = (0.0, 0.0);
+            self.last = None;
+            return None;
+        };
+        self.bin.0 += arrived as f64;
+        self.bin.1 += window;
+        if self.bin.1 < BIN.as_secs_f64() * 0.999 {
+            return None;
+        }
+        let (count, seconds) = std::mem::take(&mut self.bin);
+        let rate = count / seconds;
+        let count = rate * BIN.as_secs_f64();
+        if let Some(last) = self.last.filter(|last| last + count > 0.0) {
+            self.dispersion.fade(0.5_f64.powf(1.0 / DISPERSION_HALF_LIFE));
+            self.dispersion.sum += (count - last).powi(2) / (count + last);
+            self.dispersion.of += 1.0;
+        }
+        self.last = Some(count);
+        Some(rate)
+    }
+
+    /// The index of dispersion of counts in a bin, variance over mean, from their differences, so that a trend is no
+    /// dispersion: 1 for Poisson, above for bursts. From 1 to 30.
+    #[must_use]
+    pub fn dispersion(&self) -> f64 {
+        self.dispersion.mean().unwrap_or(1.0).clamp(1.0, 30.0)
+    }
+
+    /// What requests are like; none before any told its lengths.
+    #[must_use]
+    pub fn mix(&self, role: Role) -> Option<Mix> {
+        let isl = self.arrived_isl.mean().or_else(|| self.finished_isl.mean())?;
+        let osl = match (role, self.osl.mean()) {
+            (Role::Prefill, osl) => osl.unwrap_or(1.0),
+            (_, osl) => osl?,
+        };
+        // Tokens a step: every token that was not accepted from a draft took a step of its own.
+        let accepted = self.drafts.mean().unwrap_or(0.0).clamp(0.0, 0.9);
+        Some(Mix {
+            isl: self.prompts.lengths(isl),
+            osl: self.outputs.lengths(osl),
+            hit: self.hits.mean().unwrap_or(0.0).clamp(0.0, 0.95),
+            tokens_per_step: 1.0 / (1.0 - accepted),
+        })
+    }
+
+    /// The arrival rate of the last whole bin, requests a second.
+    #[must_use]
+    pub fn rate(&self) -> Option<f64> {
+        self.last.map(|count| count / BIN.as_secs_f64())
+    }
+
+    /// Requests that wait in front of the pool's engines or in their queues.
+    #[must_use]
+    pub const fn waiting(&self) -> Option<u64> {
+        self.waiting
+    }
+
+    /// Requests in the engines' batches.
+    #[must_use]
+    pub const fn running(&self) -> Option<u64> {
+        self.running
+    }
+}

@@ -1,0 +1,59 @@
+//! What an engine takes in the long run, without any waiting: one formula, exact for means only.
+//!
+//! It starts the search for the capacity under an SLO, carries a capacity found for one mix over to a mix nearby, and
+//! stands in for it until the search was run.
+
+use plimsoll_common::{engine::Role, units::Micros};
+use plimsoll_engine::{EngineConfig, StepShape};
+
+use super::mix::Mix;
+use crate::score::Slo;
+
+/// Sizes of the batch that are looked at.
+const BATCHES: u32 = 64;
+
+/// The seconds that an iteration takes.
+fn step(engine: &EngineConfig, prefill: f64, prompt: f64, decodes: f64, context: f64) -> f64 {
+    let shape = StepShape {
+        prefill_tokens: prefill.round() as u64,
+        prefill_attention: prefill * prompt / 2.0,
+        decode_sequences: decodes.round() as u64,
+        decode_context: (decodes * context).round() as u64,
+    };
+    engine.timing.duration(&shape).as_secs_f64()
+}
+
+/// The seconds in which an empty engine computes a prompt of `tokens`, chunk by chunk.
+pub(super) fn prefill_s(engine: &EngineConfig, tokens: f64, decodes: f64, context: f64) -> f64 {
+    let chunk = f64::from(engine.max_num_batched_tokens) - decodes.min(f64::from(engine.max_num_seqs));
+    let chunks = (tokens / chunk.max(1.0)).ceil().max(1.0);
+    chunks * step(engine, tokens / chunks, tokens, decodes, context)
+}
+
+/// Requests a second that one engine of a role takes in the long run, its latencies within the SLO on the mean.
+pub(super) fn rps(role: Role, engine: &EngineConfig, mix: &Mix, slo: &Slo) -> f64 {
+    match role {
+        Role::Prefill => 1.0 / prefill_s(engine, mix.to_compute(), 0.0, 0.0).max(1e-9),
+        Role::Decode => best(engine, mix, slo, false),
+        _ => best(engine, mix, slo, true),
+    }
+}
+
+/// The best batch whose iterations are short enough; where none is, the best of all.
+fn best(engine: &EngineConfig, mix: &Mix, slo: &Slo, prefills: bool) -> f64 {
+    let limit = slo.itl.map_or(f64::INFINITY, Micros::as_secs_f64);
+    let by_kv = (engine.kv_tokens() as f64 / mix.context().max(1.0)).max(1.0);
+    let most = by_kv.min(f64::from(engine.max_num_seqs));
+    let (mut kept, mut any) = (0.0_f64, 0.0_f64);
+    for part in 1..=BATCHES {
+        let batch = (most * f64::from(part) / f64::from(BATCHES)).max(1.0);
+        let prefill = if prefills { batch * mix.to_compute() / mix.decode_steps() } else { 0.0 };
+        let seconds = step(engine, prefill, mix.isl.mean, batch, mix.context()).max(1e-9);
+        let rps = batch / (mix.decode_steps() * seconds);
+        any = any.max(rps);
+        if seconds / mix.tokens_per_step.max(1.0) <= limit {
+            kept = kept.max(rps);
+        }
+    }
+    if kept > 0.0 { kept } else { any }
+}

@@ -1,0 +1,216 @@
+//! How much slower or faster an engine is than its profile says.
+//!
+//! One number for the iterations of a pool: a kernel-level estimate times one scalar comes within a few per cent of a
+//! real engine, and one scalar is all that can be told apart from an engine's metrics page, whose counters say how much
+//! was computed and how long tokens took, but not which part of an iteration took it.
+
+use plimsoll_common::units::Micros;
+use plimsoll_engine::{StepShape, Timing};
+use serde::{Deserialize, Serialize};
+
+/// What an observation may say at most: a factor of 8 either way is a mistake in the profile's name, not a calibration.
+const WIDEST: f64 = 8.0;
+
+/// The weight of the profile, in windows.
+const PRIOR: f64 = 1.0;
+
+/// Windows after which an observation counts half.
+const HALF_LIFE: f64 = 40.0;
+
+/// A window counts fully from so many iterations or tokens on.
+const FULL: f64 = 200.0;
+
+/// Windows of the fast average that tells a drift from noise.
+const FAST: f64 = 6.0;
+
+/// How far, as a logarithm, the fast average must be from the slow one to be a drift.
+const DRIFT: f64 = 0.15;
+
+/// A factor learned from ratios of observed to expected times.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// Sum of the weights.
+    weight: f64,
+    /// Weighted sum of the logarithms of the ratios.
+    sum: f64,
+    /// Fast average of the logarithm, where there is one.
+    fast: Option<f64>,
+    /// How often a drift made it forget.
+    drifts: u32,
+}
+
+impl Default for Calibration {
+    fn default() -> Self {
+        Self { weight: PRIOR, sum: 0.0, fast: None, drifts: 0 }
+    }
+}
+
+impl Calibration {
+    /// Takes one window: observed over expected time, from so many iterations or tokens. What is no positive number is
+    /// left out.
+    pub fn observe(&mut self, ratio: f64, samples: f64) {
+        if !(ratio.is_finite() && ratio > 0.0 && samples >= 1.0) {
+            return;
+        }
+        let (log, weight) = (ratio.clamp(1.0 / WIDEST, WIDEST).ln(), (samples / FULL).min(1.0));
+        let pull = weight / FAST;
+        let fast = self.fast.map_or(log, |fast| fast + (log - fast) * pull);
+        self.fast = Some(fast);
+        let kept = 0.5_f64.powf(weight / HALF_LIFE);
+        self.weight = self.weight * kept + weight;
+        self.sum = self.sum * kept + weight * log;
+        // Another engine version, a throttled clock: what was learned before says nothing any more.
+        if self.weight > 2.0 * FAST && (fast - self.log()).abs() > DRIFT {
+            self.weight = FAST / 2.0;
+            self.sum = self.weight * fast;
+            self.drifts += 1;
+        }
+    }
+
+    fn log(&self) -> f64 {
+        self.sum / self.weight
+    }
+
+    /// The factor: above 1 where the engine is slower than its profile.
+    #[must_use]
+    pub fn factor(&self) -> f64 {
+        self.log().exp()
+    }
+
+    /// Windows that speak for it.
+    #[must_use]
+    pub fn windows(&self) -> f64 {
+        (self.weight - PRIOR).max(0.0)
+    }
+
+    /// How often a drift made it begin anew.
+    #[must_use]
+    pub const fn drifts(&self) -> u32 {
+        self.drifts
+    }
+}
+
+/// What an engine did in one window, in sums that every metrics page has.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Decoding {
+    /// The length of the window.
+    pub window: Micros,
+    /// Samples of ITL.
+    pub tokens: f64,
+    /// Their sum, seconds.
+    pub itl_sum: f64,
+    /// Prompt tokens computed.
+    pub prefilled: f64,
+    /// Mean prompt length, tokens to compute.
+    pub prompt: f64,
+    /// The most tokens of one iteration.
+    pub budget: f64,
+    /// Sum of the contexts of the sequences that decode, tokens, on the mean.
+    pub context: f64,
+    /// Iterations, where the page counts them.
+    pub iterations: Option<f64>,
+    /// Tokens that a sequence gets of one iteration.
+    pub tokens_per_step: f64,
+}
+
+impl Decoding {
+    /// Observed over expected mean ITL, by a profile; none where too little was decoded to tell.
+    ///
+    /// The sum of the ITL samples over the window is the mean number of sequences that decode (Little); with the mean
+    /// ITL that gives the iterations. Prompts are computed in few long iterations rather than a little in each, so the
+    /// expectation is a mean of iterations with a chunk and iterations without.
+    #[must_use]
+    pub fn ratio(&self, timing: &Timing) -> Option<f64> {
+        let window = self.window.as_secs_f64();
+        if self.tokens < 20.0 || self.itl_sum <= 0.0 || window <= 0.0 {
+            return None;
+        }
+        let mean = self.itl_sum / self.tokens;
+        let busy = (self.itl_sum / window).max(1.0);
+        let steps = self.iterations.filter(|n| *n >= 1.0).unwrap_or(self.tokens / busy).max(1.0);
+        let chunk = self.prompt.min(self.budget - busy).max(1.0);
+        let with_chunk = (self.prefilled / chunk / steps).clamp(0.0, 1.0);
+        let shape = |prefill: f64| StepShape {
+            prefill_tokens: prefill as u64,
+            prefill_attention: prefill * self.prompt / 2.0,
+            decode_sequences: (busy.round() as u64).max(1),
+            decode_context: self.context as u64,
+        };
+        let alone = timing.duration(&shape(0.0)).as_secs_f64();
+        let mixed = timing.duration(&shape(chunk.max(self.prefilled / steps))).as_secs_f64();
+        let expected = (alone * (1.0 - with_chunk) + mixed * with_chunk) / self.tokens_per_step.max(1.0);
+        (expected > 0.0).then(|| mean / expected)
+    }
+}
+
+/// What a prefill engine did in one window.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Prefilling {
+    /// Prompts whose first token came out.
+    pub prompts: f64,
+    /// Sum of their times from first scheduling to first token, seconds.
+    pub prefill_sum: f64,
+    /// Prompt tokens computed.
+    pub prefilled: f64,
+    /// Mean prompt length, tokens to compute.
+    pub prompt: f64,
+    /// The most tokens of one iteration.
+    pub budget: f64,
+    /// Iterations, where the page counts them.
+    pub iterations: Option<f64>,
+}
+
+impl Prefilling {
+    /// Observed over expected mean time from first scheduling to first token.
+    #[must_use]
+    pub fn ratio(&self, timing: &Timing) -> Option<f64> {
+        if self.prompts < 1.0 || self.prefill_sum <= 0.0 || self.prefilled < 1.0 {
+            return None;
+        }
+        // Prompts that are computed together take as long as all of them.
+        let together = self.iterations.filter(|n| *n >= 1.0).map_or(self.prompt, |n| self.prefilled / n);
+        let (tokens, chunk) = (self.prompt.max(together), self.budget.max(1.0));
+        let chunks = (self.prompt / chunk).ceil().max(1.0);
+        let each = (tokens / chunks).min(chunk);
+        let shape = StepShape {
+            prefill_tokens: each as u64,
+            prefill_attention: each * self.prompt / 2.0,
+            ..StepShape::default()
+        };
+        let expected = timing.duration(&shape).as_secs_f64() * chunks;
+        (expected > 0.0).then(|| self.prefill_sum / self.prompts / expected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scalar_is_recovered_and_a_drift_is_followed() {
+        let mut calibration = Calibration::default();
+        for window in 0..60 {
+            let noise = if window % 2 == 0 { 1.05 } else { 0.95 };
+            calibration.observe(1.36 * noise, 500.0);
+        }
+        assert!((calibration.factor() / 1.36 - 1.0).abs() < 0.05, "{}", calibration.factor());
+        assert_eq!(calibration.drifts(), 0);
+        for _ in 0..12 {
+            calibration.observe(2.0, 500.0);
+        }
+        assert!((calibration.factor() / 2.0 - 1.0).abs() < 0.1, "{}", calibration.factor());
+        assert!(calibration.drifts() >= 1);
+    }
+
+    #[test]
+    fn nonsense_changes_nothing() {
+        let mut calibration = Calibration::default();
+        for ratio in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
+            calibration.observe(ratio, 100.0);
+        }
+        calibration.observe(2.0, f64::NAN);
+        assert_eq!(calibration, Calibration::default());
+        calibration.observe(1e300, 1e300);
+        assert!(calibration.factor() <= WIDEST);
+    }
+}

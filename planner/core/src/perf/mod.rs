@@ -1,0 +1,100 @@
+//! How much a replica takes: the engine's profile, what observation makes of it, and the capacity under the SLO.
+
+mod analytic;
+mod calibrate;
+mod capacity;
+mod draw;
+mod mix;
+mod trial;
+
+pub use calibrate::{Calibration, Decoding, Prefilling};
+pub use capacity::{Capacity, CapacityMap, Question, SIZES, SPENDS};
+pub use mix::{Lengths, Mix};
+
+use plimsoll_common::units::Micros;
+use serde::{Deserialize, Serialize};
+
+/// Until a search was run, this share of the capacity on the mean is taken.
+const UNSEARCHED: f64 = 0.6;
+
+/// A search is run anew when something it depended on has changed by this much, as a logarithm.
+const STALE: f64 = 0.08;
+
+/// A pool's capacity, size by size, and what it was searched for.
+#[derive(Clone, Debug, Default)]
+pub struct CapacityTable {
+    searched: [Option<Searched>; 4],
+}
+
+#[derive(Clone, Debug)]
+struct Searched {
+    at: Micros,
+    question: Question,
+    rates: [f64; 3],
+}
+
+/// A capacity as it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Known {
+    /// Requests a second.
+    pub capacity: CapacityMap,
+    /// For how many of the sizes engines were run ahead; for the others their neighbours or a formula stand in.
+    pub searched: u32,
+    /// How long ago the oldest of these was.
+    pub age: Micros,
+}
+
+impl CapacityTable {
+    /// The capacity for this question: the last ones searched, carried over by how much the formula says that it
+    /// changed.
+    #[must_use]
+    pub fn known(&self, now: Micros, question: &Question) -> Known {
+        let on_the_mean = question.on_the_mean();
+        let mut known = Known { capacity: CapacityMap::default(), searched: 0, age: Micros::ZERO };
+        let carried = |searched: &Searched| {
+            let ratio = on_the_mean / searched.question.on_the_mean().max(1e-12);
+            searched.rates.map(|rate| rate * ratio.clamp(0.25, 4.0))
+        };
+        for (place, searched) in self.searched.iter().enumerate() {
+            let below = self.searched[..place].iter().flatten().next_back();
+            let nearest = searched.as_ref().or(below).or_else(|| self.searched.iter().flatten().next());
+            let rates = nearest.map_or([on_the_mean * UNSEARCHED; 3], carried);
+            known.capacity.set(place, rates);
+            if let Some(searched) = searched {
+                known.searched += 1;
+                known.age = known.age.max(now.saturating_sub(searched.at));
+            }
+        }
+        known
+    }
+
+    /// Which size a search is needed for, and how much: above 0, infinity if there was none near.
+    #[must_use]
+    pub fn stalest(&self, question: &Question, replicas: u32) -> Option<(usize, f64)> {
+        // The sizes next to the pool's own count most; the others are needed when it moves.
+        let own = f64::from(replicas.max(1)).log2().min(3.0);
+        let staleness = |(place, searched): (usize, &Option<Searched>)| {
+            let drift = searched.as_ref().map_or(100.0, |searched| distance(&searched.question, question));
+            let near = 1.0 / (1.0 + (place as f64 - own).abs());
+            (drift > STALE).then_some((place, drift * near))
+        };
+        self.searched.iter().enumerate().filter_map(staleness).max_by(|a, b| a.1.total_cmp(&b.1))
+    }
+
+    /// Searches one of [`SIZES`], which takes milliseconds to tens of them.
+    pub fn search(&mut self, now: Micros, place: usize, question: Question) {
+        let (Some(slot), Some(size)) = (self.searched.get_mut(place), SIZES.get(place)) else { return };
+        let rates = question.search(*size);
+        *slot = Some(Searched { at: now, question, rates });
+    }
+}
+
+/// How far two questions are from each other, as a logarithm.
+fn distance(one: &Question, other: &Question) -> f64 {
+    if one.slo != other.slo || one.role != other.role || one.routing != other.routing {
+        return f64::INFINITY;
+    }
+    let speed = (one.engine.timing.factor / other.engine.timing.factor).ln().abs();
+    let burstiness = (one.burstiness / other.burstiness).ln().abs() / 4.0;
+    speed.max(burstiness).max(one.mix.distance(&other.mix))
+}

@@ -1,0 +1,150 @@
+//! A few engines under a steady load, run ahead: what share of requests would keep the limits?
+//!
+//! The engines are those of [`plimsoll_engine`], so waiting, chunked prefill, full caches and preemption are as they
+//! are; the requests are drawn from the pool's mix, always the same ones, and only their times depend on the rate.
+
+use plimsoll_common::{engine::Role, units::Micros};
+use plimsoll_engine::{Engine, EngineConfig, Request, RequestFacts, RequestId, Sink};
+
+use super::{draw::Draw, mix::Mix};
+use crate::{
+    policy::Routing,
+    score::{RequestTimes, Slo},
+};
+
+/// What is tried.
+#[derive(Clone, Debug)]
+pub(super) struct Trial<'a> {
+    pub(super) engine: &'a EngineConfig,
+    pub(super) role: Role,
+    pub(super) routing: Routing,
+    pub(super) mix: &'a Mix,
+    /// Squared coefficient of variation of the gaps between requests: 1 for Poisson.
+    pub(super) burstiness: f64,
+    pub(super) slo: &'a Slo,
+}
+
+/// Requests of a trial with one replica, and of each further one.
+const REQUESTS: (u32, u32) = (800, 200);
+
+/// The share of requests, from the first on, that find engines fuller or emptier than in the long run: not counted.
+const WARM_UP: f64 = 0.2;
+
+/// The requests of one trial, in the order of their times.
+struct Drawn {
+    arrivals: Vec<Micros>,
+    requests: Vec<Request>,
+    /// Tokens that come out of each: with speculation more than it takes iterations.
+    outputs: Vec<u32>,
+}
+
+struct Tally<'a> {
+    slo: Slo,
+    role: Role,
+    uncounted: u64,
+    missed: u32,
+    arrivals: &'a [Micros],
+    outputs: &'a [u32],
+}
+
+impl Sink for Tally<'_> {
+    fn finished(&mut self, facts: &RequestFacts) {
+        if facts.id.0 < self.uncounted {
+            return;
+        }
+        let place = facts.id.0 as usize;
+        let arrival = self.arrivals.get(place).copied().unwrap_or_default();
+        // A decode engine gets a request when its first token is out: what it waits there is time between tokens.
+        let first_token = if self.role == Role::Decode { Some(arrival) } else { facts.first_token };
+        let times = RequestTimes {
+            arrival,
+            first_token,
+            last_token: Some(facts.ended),
+            output_tokens: self.outputs.get(place).copied().unwrap_or(1),
+        };
+        self.missed += u32::from(!self.slo.attains(&times));
+    }
+}
+
+impl Trial<'_> {
+    /// The share of requests that keep the limits with so many replicas at so many requests a second in all. Stops
+    /// early, with a share below `enough`, when that cannot be reached any more.
+    pub(super) fn attained(&self, replicas: u32, rate: f64, enough: f64) -> f64 {
+        let requests = REQUESTS.0 + REQUESTS.1 * (replicas - 1);
+        let uncounted = (f64::from(requests) * WARM_UP) as u32;
+        let counted = requests - uncounted;
+        let allowed = (f64::from(counted) * (1.0 - enough)).floor() as u32;
+        let Drawn { arrivals, requests, outputs } = self.draw(requests, rate);
+        let slo = match self.role {
+            Role::Prefill => Slo { itl: None, ..*self.slo },
+            Role::Decode => Slo { ttft: None, ..*self.slo },
+            _ => *self.slo,
+        };
+        let mut tally = Tally {
+            slo,
+            role: self.role,
+            uncounted: u64::from(uncounted),
+            missed: 0,
+            arrivals: &arrivals,
+            outputs: &outputs,
+        };
+        let Some(mut engines) = self.engines(replicas) else { return 0.0 };
+        let mut refused = 0;
+        for (turn, (at, request)) in arrivals.iter().zip(requests).enumerate() {
+            let chosen = match self.routing {
+                Routing::RoundRobin => turn % engines.len(),
+                // Where a prefix is cached is not modelled: hits come as a share.
+                Routing::LeastLoaded | Routing::PrefixAware => {
+                    engines.iter_mut().for_each(|engine| engine.advance(*at, &mut tally));
+                    (0..engines.len()).min_by_key(|place| engines[*place].held()).unwrap_or_default()
+                }
+            };
+            let engine = &mut engines[chosen];
+            engine.advance(*at, &mut tally);
+            refused += u32::from(engine.submit(*at, request).is_err() && turn >= uncounted as usize);
+            if tally.missed + refused > allowed {
+                break;
+            }
+        }
+        for engine in &mut engines {
+            if tally.missed + refused <= allowed {
+                engine.advance(Micros(u64::MAX / 2), &mut tally);
+            }
+        }
+        1.0 - f64::from((tally.missed + refused).min(counted)) / f64::from(counted)
+    }
+
+    fn engines(&self, replicas: u32) -> Option<Vec<Engine>> {
+        (0..replicas.max(1)).map(|_| Engine::new(self.engine.clone()).ok()).collect()
+    }
+
+    /// When the requests come, and what they are.
+    fn draw(&self, count: u32, rate: f64) -> Drawn {
+        let mut draw = Draw::new(0x0050_4C49_4D53_4F4C);
+        let longest = f64::from(self.engine.max_model_len.saturating_sub(1).max(2));
+        let mut now = 0.0;
+        let (mut arrivals, mut requests, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
+        for id in 0..count {
+            now += draw.gap(self.burstiness) / rate.max(1e-9);
+            let prompt = self.mix.isl.at(draw.unit()).round().clamp(1.0, longest);
+            let output = self.mix.osl.at(draw.unit()).round();
+            let output = output.clamp(1.0, (longest - prompt + 1.0).max(1.0));
+            // Nothing is left to decode of an answer of one token.
+            let (least, steps) = match self.role {
+                Role::Prefill => (1, 1.0),
+                Role::Decode => (2, output / self.mix.tokens_per_step),
+                _ => (1, output / self.mix.tokens_per_step),
+            };
+            requests.push(Request {
+                id: RequestId(u64::from(id)),
+                prompt_tokens: prompt as u32,
+                output_tokens: (steps.ceil() as u32).max(least),
+                cached_tokens: (prompt * self.mix.hit) as u32,
+                prefilled: self.role == Role::Decode,
+            });
+            outputs.push(output as u32);
+            arrivals.push(Micros((now * 1e6).min(1e15) as u64));
+        }
+        Drawn { arrivals, requests, outputs }
+    }
+}

@@ -1,0 +1,11 @@
+//! From what is known of the pools to how many replicas each shall have: size, split, check.
+
+mod check;
+mod size;
+mod split;
+mod thresholds;
+
+pub use check::{Planned, Refused, check};
+pub use size::{Load, Needs, queue_within_slo, size};
+pub use split::{Asked, Limits, Share, split};
+pub use thresholds::by_thresholds;

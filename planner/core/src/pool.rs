@@ -1,0 +1,434 @@
+//! One pool: what was learned of it, and what it needs.
+
+use std::collections::BTreeMap;
+
+use plimsoll_common::{
+    engine::Role,
+    ids::EngineId,
+    units::{Micros, Ratio},
+};
+use plimsoll_engine::EngineConfig;
+
+use crate::{
+    budget::ErrorBudget,
+    demand::Demand,
+    explain::{Believed, Reason, Seen},
+    forecast::{Ensemble, Settings},
+    observe::{Engine, Latency, Observation},
+    perf::{Calibration, CapacityTable, Decoding, Known, Mix, Prefilling, Question},
+    plan::{Load, Needs, by_thresholds, queue_within_slo, size},
+    policy::{History, Load as Thresholds},
+    spec::PoolSpec,
+    startup::StartUp,
+    tuning::Tuning,
+};
+
+/// A replica that starts for so many times its usual time is not expected any more.
+const OVERDUE: u64 = 3;
+
+/// A replica may hold so much of its KV cache with what is in flight when others are given back.
+const DRAINED_KV: f64 = 0.85;
+
+/// An engine that is slower than its pool by more than this, as a share, is counted for less than one.
+const SLOW: f64 = 0.1;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) spec: PoolSpec,
+    pub(crate) history: History,
+    demand: Demand,
+    forecast: Ensemble,
+    calibration: Calibration,
+    engines: BTreeMap<EngineId, Calibration>,
+    table: CapacityTable,
+    start_up: StartUp,
+    budget: ErrorBudget,
+    /// What was told last, and when.
+    seen: Option<(Micros, Observation)>,
+    /// When its demand was first known.
+    known_since: Option<Micros>,
+    /// The target in force.
+    pub(crate) target: Option<u32>,
+    /// When replicas were last added.
+    pub(crate) grown: Option<Micros>,
+}
+
+/// What a pool asks for.
+#[derive(Debug)]
+pub(crate) struct Wish {
+    pub(crate) seen: Seen,
+    pub(crate) believed: Believed,
+    pub(crate) load: Load,
+    pub(crate) needs: Needs,
+    /// The target in force.
+    pub(crate) current: u32,
+    /// What it should be.
+    pub(crate) wanted: u32,
+    pub(crate) reasons: Vec<Reason>,
+    /// The replicas that what is in flight needs.
+    pub(crate) in_flight: u32,
+}
+
+impl Pool {
+    pub(crate) fn new(spec: PoolSpec) -> Self {
+        Self {
+            history: History::default(),
+            demand: Demand::expecting(spec.lengths),
+            forecast: Ensemble::new(Settings::requests()),
+            calibration: Calibration::default(),
+            engines: BTreeMap::new(),
+            table: CapacityTable::default(),
+            start_up: StartUp::new(spec.start_up),
+            budget: ErrorBudget::default(),
+            seen: None,
+            known_since: None,
+            target: None,
+            grown: None,
+            spec,
+        }
+    }
+
+    /// Learns from what was seen of it, and of the pool that hands requests over to it if there is one.
+    pub(crate) fn learn(&mut self, now: Micros, seen: Observation, before: Option<&Observation>) {
+        if let Some(rate) = self.demand.observe(&seen, before) {
+            self.forecast.observe(now, rate);
+        }
+        self.start_up.observe(&seen.replicas.started_in, seen.replicas.failed_starts);
+        self.engines.retain(|id, _| seen.engines.contains_key(id));
+        for (id, engine) in &seen.engines {
+            if let Some((ratio, samples)) = self.ratio(engine, seen.window) {
+                self.calibration.observe(ratio, samples);
+                self.engines.entry(id.clone()).or_default().observe(ratio, samples);
+            }
+        }
+        self.book(now, &seen);
+        self.seen = Some((now, seen));
+    }
+
+    fn ratio(&self, engine: &Engine, window: Micros) -> Option<(f64, f64)> {
+        let mix = self.demand.mix(self.spec.role)?;
+        let config = self.spec.engine.as_ref()?;
+        if self.spec.role == Role::Prefill {
+            prefilling(engine, config, &mix)
+        } else {
+            decoding(engine, config, &mix, window)
+        }
+    }
+
+    /// What its capacity depends on; none while that is unknown.
+    pub(crate) fn question(&self) -> Option<Question> {
+        if self.spec.thresholds.is_some() {
+            return None;
+        }
+        let mix = self.demand.mix(self.spec.role)?;
+        let mut engine = self.spec.engine.clone()?;
+        let mut slo = self.spec.slo?;
+        engine.timing.factor *= self.calibration.factor();
+        // A request that two pools serve must be served well by both.
+        let parts = if self.spec.role == Role::Aggregated { 1.0 } else { 2.0 };
+        let misses = (1.0 - slo.goal.get()) / parts;
+        slo.goal = Ratio::new(1.0 - misses).unwrap_or(slo.goal);
+        let burstiness = self.demand.dispersion();
+        Some(Question { engine, role: self.spec.role, routing: self.spec.routing, mix, burstiness, slo })
+    }
+
+    /// Which of its capacities needs a search, and how much; see [`CapacityTable::stalest`].
+    pub(crate) fn stalest(&self, question: &Question) -> Option<(usize, f64)> {
+        let ready = self.seen.as_ref().map_or(1, |(_, seen)| seen.replicas.ready);
+        self.table.stalest(question, ready)
+    }
+
+    pub(crate) fn search(&mut self, now: Micros, place: usize, question: Question) {
+        self.table.search(now, place, question);
+    }
+
+    /// Books what was used of the error budget: what the engines' TTFT tells for sure, or what the model believes, the
+    /// greater of the two. Times between tokens are no requests' means, so nothing is read from them.
+    fn book(&mut self, now: Micros, seen: &Observation) {
+        let Some(question) = self.question() else { return };
+        let known = self.table.known(now, &question);
+        let (Some(rate), window) = (self.demand.rate(), seen.window) else { return };
+        let allowed = 1.0 - question.slo.goal.get();
+        let requests = rate * window.as_secs_f64();
+        let engines = f64::from(self.spec.engines_per_replica.max(1));
+        let ready = f64::from(seen.replicas.ready) * engines;
+        let believed = known.capacity.spent(ready, rate) * allowed;
+        let mut ttft = Latency::default();
+        seen.engines.values().for_each(|engine| ttft.add(&engine.ttft));
+        let told = ttft
+            .within
+            .filter(|_| ttft.count > 0)
+            .map_or(0.0, |(_, possible)| 1.0 - possible.min(ttft.count) as f64 / ttft.count as f64);
+        self.budget.observe(window, requests, allowed, requests * believed.max(told).min(1.0));
+    }
+
+    /// What it asks for; none if nothing was ever seen of it.
+    pub(crate) fn wish(&mut self, now: Micros, interval: Micros, tuning: &Tuning) -> Option<Wish> {
+        let (at, seen) = self.seen.take()?;
+        let wish = self.wish_of(now, interval, tuning, &seen);
+        let wish = Wish { seen: Seen { age: now.saturating_sub(at), ..wish.seen }, ..wish };
+        self.seen = Some((at, seen));
+        Some(wish)
+    }
+
+    fn wish_of(&mut self, now: Micros, interval: Micros, tuning: &Tuning, seen: &Observation) -> Wish {
+        let start_up = self.start_up.quantile(0.9);
+        let overdue = Micros(self.start_up.quantile(1.0).0.saturating_mul(OVERDUE));
+        let late = seen.replicas.starting.iter().filter(|age| **age > overdue).count() as u32;
+        let current = seen.replicas.target.or(self.target).unwrap_or_else(|| seen.replicas.coming());
+        let question = self.question();
+        let known = question.as_ref().map(|question| self.table.known(now, question));
+        let load =
+            self.load(interval, tuning, seen, start_up, overdue, question.as_ref().zip(known.as_ref()));
+        let mut wish = Wish {
+            seen: self.seen_now(seen, late),
+            believed: self.believed(known, start_up, interval),
+            load,
+            needs: Needs::just(current),
+            current,
+            wanted: current,
+            reasons: Vec::new(),
+            in_flight: in_flight(seen, load.kv_utilization),
+        };
+        match self.spec.thresholds.or_else(|| self.spec.engine.is_none().then(Thresholds::latency)) {
+            Some(thresholds) => self.by_thresholds(&thresholds, seen, &mut wish),
+            None if known.is_some() && self.forecast.level().is_some() => {
+                self.by_sla(now, tuning, seen, late, &mut wish)
+            }
+            None => wish.reasons.push(Reason::NoDemand),
+        }
+        wish
+    }
+
+    fn by_thresholds(&self, thresholds: &Thresholds, seen: &Observation, wish: &mut Wish) {
+        let (least, most) = self.spec.bounds;
+        let engines = f64::from(self.spec.engines_per_replica.max(1));
+        let sequences = self.spec.engine.as_ref().map_or(256.0, |engine| f64::from(engine.max_num_seqs));
+        wish.reasons.push(if self.spec.thresholds.is_some() {
+            Reason::Thresholds
+        } else {
+            Reason::NoProfile
+        });
+        match by_thresholds(thresholds, seen, sequences * engines) {
+            Some(wanted) => wish.wanted = wanted.clamp(least, most.max(least)),
+            None => wish.reasons.push(Reason::NoDemand),
+        }
+        wish.needs = Needs::just(wish.wanted);
+    }
+
+    fn by_sla(&mut self, now: Micros, tuning: &Tuning, seen: &Observation, late: u32, wish: &mut Wish) {
+        let (load, current) = (&wish.load, wish.current);
+        let mut needs = size(load);
+        let hot_spot = load.waiting > queue_within_slo(load) && is_hot_spot(seen);
+        if hot_spot {
+            needs.backlog = load.bounds.0;
+        }
+        // Slow engines are counted for what they do, overdue ones not at all: others must stand in.
+        let missing = late + self.slow().ceil() as u32;
+        let wanted = needs.wanted();
+        let instead = (wanted + missing).min(load.bounds.1.max(load.bounds.0));
+        wish.needs = needs;
+        wish.reasons = reasons(load, &needs, hot_spot);
+        if instead > wanted && instead > current {
+            wish.reasons.insert(0, Reason::Overdue);
+        }
+        let kept = (needs.kept() + missing).min(load.bounds.1.max(load.bounds.0));
+        wish.wanted = if instead > current { instead } else { kept.min(current) };
+        if wish.wanted >= current && instead < current {
+            wish.reasons.insert(0, Reason::Keep);
+        }
+        let since = *self.known_since.get_or_insert(now);
+        let window = Micros(u64::from(self.down_window_s(tuning)) * 1_000_000).max(Micros(300_000_000));
+        let turn = Micros::from_secs_f64(tuning.turn_s).unwrap_or_default();
+        let turning = self.grown.is_some_and(|grown| now.saturating_sub(grown) < turn);
+        if wish.wanted < current && turning {
+            wish.wanted = current;
+            wish.reasons.insert(0, Reason::Keep);
+        }
+        if wish.wanted < current && now.saturating_sub(since) < window {
+            wish.wanted = current;
+            wish.reasons.insert(0, Reason::Learning);
+        }
+    }
+
+    /// How long what was wanted is kept, s: the policy's word, or as long as a replica takes to start, since one that is
+    /// asked for again within that time costs more than it saved.
+    pub(crate) fn down_window_s(&self, tuning: &Tuning) -> u32 {
+        let start_up = self.start_up.quantile(0.9).as_secs_f64();
+        let of_policy = self.spec.behavior.scale_down.stabilization_window_seconds;
+        of_policy.unwrap_or_else(|| start_up.max(tuning.hold_s).min(3_600.0) as u32)
+    }
+
+    /// How many replicas are lost to engines that are slower than their pool.
+    fn slow(&self) -> f64 {
+        let pool = self.calibration.factor();
+        let lost = |engine: &Calibration| {
+            let known = engine.windows() >= 3.0;
+            let lost = 1.0 - pool / engine.factor();
+            if known && lost > SLOW { lost } else { 0.0 }
+        };
+        let lost: f64 = self.engines.values().map(lost).sum();
+        // One slow engine of many drags the pool's own factor hardly; less than half a replica is noise.
+        let lost = lost / f64::from(self.spec.engines_per_replica.max(1));
+        if lost > 0.5 { lost } else { 0.0 }
+    }
+
+    fn load(
+        &self,
+        interval: Micros,
+        tuning: &Tuning,
+        seen: &Observation,
+        start_up: Micros,
+        overdue: Micros,
+        known: Option<(&Question, &Known)>,
+    ) -> Load {
+        let horizon = start_up.saturating_add(interval);
+        let upper = |level: f64| self.forecast.upper_over(horizon, level).unwrap_or(0.0);
+        let now_rps = self.demand.rate().unwrap_or(0.0);
+        let expected: Vec<Micros> =
+            seen.replicas.starting.iter().copied().filter(|age| *age <= overdue).collect();
+        let eta = expected.iter().map(|age| start_up.saturating_sub(*age)).max().unwrap_or_default();
+        let kv: Vec<f64> = seen
+            .engines
+            .values()
+            .filter(|engine| !engine.draining)
+            .filter_map(|engine| engine.kv_utilization.filter(|share| (0.0..=1.0).contains(share)))
+            .collect();
+        let engines = f64::from(self.spec.engines_per_replica.max(1));
+        Load {
+            now_rps,
+            ahead_rps: upper(tuning.ahead),
+            keep_rps: upper(tuning.keep),
+            panic: self.forecast.surprise(now_rps).is_some_and(|surprise| surprise > tuning.panic),
+            capacity: known
+                .map(|(_, known)| known.capacity.at(tuning.spend * self.budget.spend()).scaled(engines))
+                .unwrap_or_default(),
+            throughput_rps: known.map_or(0.0, |(question, _)| question.throughput() * engines),
+            waiting: self.demand.waiting().unwrap_or(0) as f64,
+            patience_s: self.spec.slo.and_then(|slo| slo.ttft).map_or(10.0, Micros::as_secs_f64),
+            ready: seen.replicas.ready,
+            coming: seen.replicas.ready + expected.len() as u32,
+            eta_s: eta.as_secs_f64(),
+            start_up_s: start_up.as_secs_f64(),
+            kv_utilization: if kv.is_empty() { 0.0 } else { kv.iter().sum::<f64>() / kv.len() as f64 },
+            bounds: self.spec.bounds,
+        }
+    }
+
+    fn seen_now(&self, seen: &Observation, overdue: u32) -> Seen {
+        let replicas = &seen.replicas;
+        Seen {
+            ready: replicas.ready,
+            starting: replicas.starting.len() as u32,
+            overdue,
+            unschedulable: replicas.unschedulable,
+            draining: replicas.draining,
+            silent: replicas.silent,
+            waiting: self.demand.waiting(),
+            running: self.demand.running(),
+            age: Micros::ZERO,
+        }
+    }
+
+    fn believed(&self, capacity: Option<Known>, start_up: Micros, interval: Micros) -> Believed {
+        let mut members: Vec<_> = self
+            .forecast
+            .members(start_up.saturating_add(interval))
+            .into_iter()
+            .map(|member| (member.name, member.weight))
+            .filter(|(_, weight)| *weight > 0.0)
+            .collect();
+        members.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        Believed {
+            mix: self.demand.mix(self.spec.role),
+            dispersion: self.demand.dispersion(),
+            factor: self.calibration.factor(),
+            spend: self.budget.spend(),
+            budget_used: self.budget.used_share(),
+            capacity,
+            start_up,
+            forecast: members,
+        }
+    }
+}
+
+fn count(value: Option<u64>) -> f64 {
+    value.unwrap_or(0) as f64
+}
+
+fn prefilling(engine: &Engine, config: &EngineConfig, mix: &Mix) -> Option<(f64, f64)> {
+    let prompts = engine.ttft.count as f64;
+    let doing = Prefilling {
+        prompts,
+        prefill_sum: engine.ttft.sum.saturating_sub(engine.queue_time.sum).as_secs_f64(),
+        prefilled: count(engine.gained.prefilled_tokens),
+        prompt: mix.to_compute(),
+        budget: f64::from(config.max_num_batched_tokens),
+        iterations: engine.gained.iterations.map(|n| n as f64),
+    };
+    // The first scheduling of some and the first token of others: the sums only fit where many were served.
+    let fits = engine.queue_time.count.abs_diff(engine.ttft.count) * 10 <= engine.ttft.count;
+    doing.ratio(&config.timing).filter(|_| fits).map(|ratio| (ratio, prompts * 20.0))
+}
+
+fn decoding(engine: &Engine, config: &EngineConfig, mix: &Mix, window: Micros) -> Option<(f64, f64)> {
+    let doing = Decoding {
+        window,
+        tokens: engine.itl.count as f64,
+        itl_sum: engine.itl.sum.as_secs_f64(),
+        prefilled: count(engine.gained.prefilled_tokens),
+        prompt: mix.to_compute(),
+        budget: f64::from(config.max_num_batched_tokens),
+        context: engine.kv_utilization.map_or(0.0, |share| share * config.kv_tokens() as f64),
+        iterations: engine.gained.iterations.map(|n| n as f64),
+        tokens_per_step: mix.tokens_per_step,
+    };
+    doing.ratio(&config.timing).map(|ratio| (ratio, doing.tokens / 5.0))
+}
+
+/// The replicas over which what is held now fits when the others are gone.
+fn in_flight(seen: &Observation, kv_utilization: f64) -> u32 {
+    (f64::from(seen.replicas.ready) * kv_utilization / DRAINED_KV).ceil() as u32
+}
+
+/// Whether what waits, waits at a few engines while most have nothing to wait for.
+fn is_hot_spot(seen: &Observation) -> bool {
+    let mut waiting: Vec<u64> =
+        seen.engines.values().filter(|engine| !engine.draining).filter_map(|engine| engine.waiting).collect();
+    waiting.sort_unstable();
+    let (total, half) = (waiting.iter().sum::<u64>(), waiting.len().div_ceil(2));
+    let lower: u64 = waiting.iter().take(half).sum();
+    waiting.len() >= 2
+        && total > 0
+        && lower * 20 <= total
+        && seen.door.is_none_or(|door| door.waiting.unwrap_or(0) == 0)
+}
+
+/// What a wish is made of, the weightiest first.
+fn reasons(load: &Load, needs: &Needs, hot_spot: bool) -> Vec<Reason> {
+    let wanted = needs.wanted();
+    let (least, most) = load.bounds;
+    let mut reasons = Vec::new();
+    let by = [
+        (needs.now, Reason::Panic),
+        (needs.backlog, Reason::Backlog),
+        (needs.kv, Reason::KvCache),
+        (needs.ahead, Reason::Forecast),
+    ];
+    if wanted <= least {
+        reasons.push(Reason::Minimum);
+    } else {
+        reasons.extend(by.into_iter().filter(|(need, _)| *need == wanted).map(|(_, reason)| reason));
+    }
+    if wanted >= most {
+        reasons.push(Reason::Maximum);
+    }
+    if hot_spot {
+        reasons.push(Reason::HotSpot);
+    }
+    if load.capacity.is_impossible() {
+        reasons.push(Reason::ImpossibleSlo);
+    }
+    reasons
+}
