@@ -1,7 +1,7 @@
 //! Bucketed samples of many intervals, each with a word for where in its bucket it most likely lies: a form that adds up
 //! exactly, costs one addition a bucket, and is laid out into cells only when somebody looks.
 //!
-//! One interval's samples lean by the `t` of [`place`](super::place): `n` of them are spread evenly over `[0, 2t]` of their bucket
+//! One interval's samples lean by the `t` of [`place`](super::place()): `n` of them are spread evenly over `[0, 2t]` of their bucket
 //! (or `[2t − 1, 1]` where t is above a half), so that the mean comes out. Here `t` is kept to 1/64, and a
 //! single sample is kept as the point that it is. Counts stay whole numbers of a bucket, so sums do not depend on
 //! their order.
