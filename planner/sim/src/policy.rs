@@ -39,7 +39,7 @@ use plimsoll_common::{engine::Role, units::Micros};
 use plimsoll_engine::{EngineConfig, StepStats};
 use serde::Serialize;
 
-use crate::telemetry::Published;
+use crate::{telemetry::Published, world::Router};
 
 /// A pool's number in the world's configuration, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -85,6 +85,8 @@ pub struct PoolFacts {
     pub model: u16,
     /// GPUs of one replica.
     pub gpus_per_replica: u32,
+    /// How requests are spread over its replicas.
+    pub router: Router,
     /// The least and most replicas that the world allows.
     pub bounds: (u32, u32),
     /// Replicas that are ready when the world starts.

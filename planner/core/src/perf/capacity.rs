@@ -108,19 +108,23 @@ impl Tries<'_> {
         let kept = self.seen.iter().filter(|(_, misses)| within(*misses)).map(|(rate, _)| *rate);
         let mut low = kept.fold(0.0, f64::max);
         let broken = self.seen.iter().filter(|(rate, misses)| !within(*misses) && *rate > low);
-        let mut high = broken.map(|(rate, _)| *rate).fold(mean * 1.25, f64::min);
+        let mut high = broken.map(|(rate, _)| *rate).reduce(f64::min);
+        // Beyond the throughput queues grow without end; latencies within the SLO on the mean are only a guess at where
+        // the goal's share keeps it, which may lie far above.
+        let most = (self.question.throughput() * 1.1).max(mean);
         for _ in 0..MOST_TRIALS {
-            if high - low <= CLOSENESS * high {
+            let top = high.unwrap_or(most);
+            if top - low <= CLOSENESS * top {
                 break;
             }
-            let untried = self.seen.is_empty();
-            // Where nothing has kept the goal yet, the rate may be far below.
-            let next = match (untried, low > 0.0) {
-                (true, _) => mean * 0.7,
-                (_, true) => f64::midpoint(low, high),
-                (_, false) => high / 2.5,
+            let next = match (high, low > 0.0) {
+                (None, false) => mean * 0.8,
+                (None, true) => (low * 1.5).min(most),
+                (Some(high), true) => f64::midpoint(low, high),
+                // Nothing has kept the goal yet: the rate may be far below.
+                (Some(high), false) => high / 2.5,
             };
-            if within(self.misses(next)) { low = next } else { high = next }
+            if within(self.misses(next)) { low = next } else { high = Some(next) }
         }
         low
     }
@@ -244,5 +248,70 @@ impl Capacity {
     #[must_use]
     pub fn is_impossible(&self) -> bool {
         self.per_replica.iter().all(|rate| *rate <= 0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plimsoll_engine::Profile;
+
+    use super::*;
+    use crate::perf::Lengths;
+
+    fn question() -> Question {
+        let profile = Profile::built_in("llama-3.3-70b-fp8-h100-tp2-measured").unwrap();
+        Question {
+            engine: profile.engine_config(),
+            role: Role::Aggregated,
+            routing: Routing::RoundRobin,
+            mix: Mix::new(Lengths::log_normal(1_000.0, 1.0), Lengths::log_normal(200.0, 1.0)),
+            burstiness: 1.0,
+            slo: Slo::of_millis(1_000, 30),
+        }
+    }
+
+    #[test]
+    fn what_is_found_keeps_the_goal_and_a_tenth_more_does_not() {
+        let question = question();
+        let trial = |rate: f64| {
+            let trial = Trial {
+                engine: &question.engine,
+                role: question.role,
+                routing: question.routing,
+                mix: &question.mix,
+                burstiness: question.burstiness,
+                slo: &question.slo,
+            };
+            1.0 - trial.attained(4, 4.0 * rate, 0.5)
+        };
+        let found = question.search(4);
+        for (rate, spend) in found.into_iter().zip(SPENDS).skip(1) {
+            assert!(trial(rate) <= 0.01 * spend + 1e-9, "{found:?}");
+            assert!(trial(rate * 1.15) > 0.01 * spend, "{found:?}");
+        }
+        // Far above what latencies on the mean would allow.
+        assert!(found[1] > 1.5 * question.on_the_mean(), "{found:?} {}", question.on_the_mean());
+    }
+
+    #[test]
+    fn an_impossible_slo_has_no_capacity() {
+        let question = Question { slo: Slo::of_millis(1, 1), ..question() };
+        assert!(question.search(2).iter().all(|rate| *rate <= 0.0));
+    }
+
+    #[test]
+    fn spending_more_takes_more_and_the_inverse_fits() {
+        let mut map = CapacityMap::default();
+        for place in 0..4 {
+            map.set(place, [2.0, 2.4, 3.0]);
+        }
+        for spend in [0.4, 0.7, 1.0, 2.0, 3.0] {
+            let rate = map.at(spend).of(4.0);
+            assert!((map.spent(4.0, rate) / spend - 1.0).abs() < 0.05, "{spend} {}", map.spent(4.0, rate));
+        }
+        assert!(map.at(0.4).of(4.0) < map.at(3.0).of(4.0));
+        assert_eq!(map.at(1.0).replicas_for(9.7, 100), 5);
+        assert_eq!(map.at(1.0).replicas_for(1e9, 100), 100);
+        assert_eq!(map.at(1.0).replicas_for(f64::NAN, 100), 0);
     }
 }

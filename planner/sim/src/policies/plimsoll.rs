@@ -23,6 +23,7 @@ use crate::{
         ScalingPolicy,
     },
     telemetry::Published,
+    world::Router,
 };
 
 /// See the [module](self).
@@ -144,7 +145,11 @@ fn spec(facts: &PoolFacts, slo: &Slo) -> Option<PoolSpec> {
         start_up: facts.start_up_prior,
         engine: Some(facts.prior.clone()),
         engines_per_replica: 1,
-        routing: Routing::RoundRobin,
+        routing: match facts.router {
+            Router::RoundRobin => Routing::RoundRobin,
+            Router::LeastLoaded => Routing::LeastLoaded,
+            Router::PrefixAware { .. } => Routing::PrefixAware,
+        },
         slo: Some(*slo),
         thresholds: None,
         lengths: (None, None),

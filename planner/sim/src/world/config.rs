@@ -78,6 +78,7 @@ impl WorldConfig {
                 role: pool.role,
                 model: model_of(id),
                 gpus_per_replica: pool.gpus_per_replica,
+                router: pool.router,
                 bounds: (pool.min, pool.max),
                 initial: pool.initial,
                 prior,
