@@ -32,6 +32,9 @@ const DRAINED_KV: f64 = 0.85;
 /// An engine that is slower than its pool by more than this, as a share, is counted for less than one.
 const SLOW: f64 = 0.1;
 
+/// For how long a pool's demand must have been known at least before replicas are given back.
+const ACQUAINTANCE: Micros = Micros(300_000_000);
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -96,8 +99,10 @@ impl Pool {
         }
         self.start_up.observe(&seen.replicas.started_in, seen.replicas.failed_starts);
         self.engines.retain(|id, _| seen.engines.contains_key(id));
+        let mix = self.demand.mix(self.spec.role);
         for (id, engine) in &seen.engines {
-            if let Some((ratio, samples)) = self.ratio(engine, seen.window) {
+            let ratio = mix.as_ref().and_then(|mix| self.ratio(engine, mix, seen.window));
+            if let Some((ratio, samples)) = ratio {
                 self.calibration.observe(ratio, samples);
                 self.engines.entry(id.clone()).or_default().observe(ratio, samples);
             }
@@ -106,14 +111,23 @@ impl Pool {
         self.seen = Some((now, seen));
     }
 
-    fn ratio(&self, engine: &Engine, window: Micros) -> Option<(f64, f64)> {
-        let mix = self.demand.mix(self.spec.role)?;
+    fn ratio(&self, engine: &Engine, mix: &Mix, window: Micros) -> Option<(f64, f64)> {
         let config = self.spec.engine.as_ref()?;
         if self.spec.role == Role::Prefill {
-            prefilling(engine, config, &mix)
+            prefilling(engine, config, mix)
         } else {
-            decoding(engine, config, &mix, window)
+            decoding(engine, config, mix, window)
         }
+    }
+
+    /// Engines of one replica; a policy's 0 counts as one.
+    fn engines_per_replica(&self) -> f64 {
+        f64::from(self.spec.engines_per_replica.max(1))
+    }
+
+    /// The most replicas, bounds that contradict each other included.
+    fn most(&self) -> u32 {
+        self.spec.bounds.1.max(self.spec.bounds.0)
     }
 
     /// What its capacity depends on; none while that is unknown.
@@ -151,8 +165,7 @@ impl Pool {
         let (Some(rate), window) = (self.demand.rate(), seen.window) else { return };
         let allowed = 1.0 - question.slo.goal.get();
         let requests = rate * window.as_secs_f64();
-        let engines = f64::from(self.spec.engines_per_replica.max(1));
-        let ready = f64::from(seen.replicas.ready) * engines;
+        let ready = f64::from(seen.replicas.ready) * self.engines_per_replica();
         let believed = known.capacity.spent(ready, rate) * allowed;
         let mut ttft = Latency::default();
         seen.engines.values().for_each(|engine| ttft.add(&engine.ttft));
@@ -202,16 +215,14 @@ impl Pool {
     }
 
     fn by_thresholds(&self, thresholds: &Thresholds, seen: &Observation, wish: &mut Wish) {
-        let (least, most) = self.spec.bounds;
-        let engines = f64::from(self.spec.engines_per_replica.max(1));
         let sequences = self.spec.engine.as_ref().map_or(256.0, |engine| f64::from(engine.max_num_seqs));
         wish.reasons.push(if self.spec.thresholds.is_some() {
             Reason::Thresholds
         } else {
             Reason::NoProfile
         });
-        match by_thresholds(thresholds, seen, sequences * engines) {
-            Some(wanted) => wish.wanted = wanted.clamp(least, most.max(least)),
+        match by_thresholds(thresholds, seen, sequences * self.engines_per_replica()) {
+            Some(wanted) => wish.wanted = wanted.clamp(self.spec.bounds.0, self.most()),
             None => wish.reasons.push(Reason::NoDemand),
         }
         wish.needs = Needs::just(wish.wanted);
@@ -227,19 +238,19 @@ impl Pool {
         // Slow engines are counted for what they do, overdue ones not at all: others must stand in.
         let missing = late + self.slow().ceil() as u32;
         let wanted = needs.wanted();
-        let instead = (wanted + missing).min(load.bounds.1.max(load.bounds.0));
+        let instead = (wanted + missing).min(self.most());
         wish.needs = needs;
         wish.reasons = reasons(load, &needs, hot_spot);
         if instead > wanted && instead > current {
             wish.reasons.insert(0, Reason::Overdue);
         }
-        let kept = (needs.kept() + missing).min(load.bounds.1.max(load.bounds.0));
+        let kept = (needs.kept() + missing).min(self.most());
         wish.wanted = if instead > current { instead } else { kept.min(current) };
         if wish.wanted >= current && instead < current {
             wish.reasons.insert(0, Reason::Keep);
         }
         let since = *self.known_since.get_or_insert(now);
-        let window = Micros(u64::from(self.down_window_s(tuning)) * 1_000_000).max(Micros(300_000_000));
+        let window = Micros(u64::from(self.down_window_s(tuning)) * 1_000_000).max(ACQUAINTANCE);
         let turn = Micros::from_secs_f64(tuning.turn_s).unwrap_or_default();
         let turning = self.grown.is_some_and(|grown| now.saturating_sub(grown) < turn);
         if wish.wanted < current && turning {
@@ -270,7 +281,7 @@ impl Pool {
         };
         let lost: f64 = self.engines.values().map(lost).sum();
         // One slow engine of many drags the pool's own factor hardly; less than half a replica is noise.
-        let lost = lost / f64::from(self.spec.engines_per_replica.max(1));
+        let lost = lost / self.engines_per_replica();
         if lost > 0.5 { lost } else { 0.0 }
     }
 
@@ -295,7 +306,7 @@ impl Pool {
             .filter(|engine| !engine.draining)
             .filter_map(|engine| engine.kv_utilization.filter(|share| (0.0..=1.0).contains(share)))
             .collect();
-        let engines = f64::from(self.spec.engines_per_replica.max(1));
+        let engines = self.engines_per_replica();
         Load {
             now_rps,
             ahead_rps: upper(tuning.ahead),

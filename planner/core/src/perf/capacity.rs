@@ -138,12 +138,6 @@ pub struct CapacityMap {
 }
 
 impl CapacityMap {
-    /// The same rate at every size and spend.
-    #[must_use]
-    pub const fn flat(rate: f64) -> Self {
-        Self { by_spend: [Capacity::flat(rate); 3] }
-    }
-
     /// With what was found at one of [`SIZES`]; a larger pool is never taken for less than a smaller one.
     pub fn set(&mut self, place: usize, found: [f64; 3]) {
         for (capacity, rate) in self.by_spend.iter_mut().zip(found) {
@@ -196,12 +190,6 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// The same rate at every size.
-    #[must_use]
-    pub const fn flat(rate: f64) -> Self {
-        Self { per_replica: [rate; 4] }
-    }
-
     /// The same, every rate multiplied.
     #[must_use]
     pub fn scaled(&self, by: f64) -> Self {
