@@ -1,9 +1,11 @@
 //! The loop: observations in, a plan and its explanation out.
 
+mod checkpoint;
+
 use std::collections::BTreeMap;
 
 use plimsoll_common::{engine::Role, ids::PoolName, units::Micros};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     explain::{Explanation, PoolExplanation, Reason},
@@ -15,15 +17,17 @@ use crate::{
     tuning::Tuning,
 };
 
+pub use checkpoint::{Checkpoint, CheckpointError, Restoration};
+
 /// What every pool shall have: complete, and not to be changed by whoever brings it about.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Ready and starting replicas together, by pool.
     pub targets: BTreeMap<PoolName, u32>,
 }
 
 /// One step's outcome.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Step {
     /// What shall be.
     pub plan: Plan,
@@ -42,15 +46,18 @@ pub struct Controller {
     pools: BTreeMap<PoolName, Pool>,
     pending: BTreeMap<PoolName, Observation>,
     refused: u64,
+    /// Of the specification.
+    fingerprint: u64,
 }
 
 impl Controller {
     /// A core that has seen nothing yet.
     #[must_use]
     pub fn new(spec: FleetSpec, tuning: Tuning) -> Self {
+        let fingerprint = spec.fingerprint();
         let pools = spec.pools.into_iter().map(|spec| (spec.name.clone(), Pool::new(spec))).collect();
         let (pending, refused) = (BTreeMap::new(), 0);
-        Self { interval: spec.interval, limits: spec.limits, tuning, pools, pending, refused }
+        Self { interval: spec.interval, limits: spec.limits, tuning, pools, pending, refused, fingerprint }
     }
 
     /// Takes what was seen of one pool; it counts from the next step on. Several observations of one pool are added up,
@@ -237,4 +244,4 @@ fn stabilize(now: Micros, tuning: &Tuning, pool: &mut Pool, wish: Wish, share: S
 
 #[cfg(test)]
 #[path = "controller_tests.rs"]
-mod tests;
+pub(crate) mod tests;

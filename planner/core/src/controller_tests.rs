@@ -17,13 +17,13 @@ use crate::{
     spec::PoolSpec,
 };
 
-const STEP: Micros = Micros(10_000_000);
+pub(crate) const STEP: Micros = Micros(10_000_000);
 
-fn name(pool: &str) -> PoolName {
+pub(crate) fn name(pool: &str) -> PoolName {
     PoolName::parse(pool).unwrap()
 }
 
-fn spec(pool: &str) -> PoolSpec {
+pub(crate) fn spec(pool: &str) -> PoolSpec {
     let profile = Profile::built_in("llama-3.1-8b-h200-tp1").unwrap();
     PoolSpec {
         name: name(pool),
@@ -46,7 +46,7 @@ fn spec(pool: &str) -> PoolSpec {
     }
 }
 
-fn by_thresholds(pool: &str) -> PoolSpec {
+pub(crate) fn by_thresholds(pool: &str) -> PoolSpec {
     PoolSpec { thresholds: Some(Load::latency()), ..spec(pool) }
 }
 
@@ -56,7 +56,7 @@ fn fleet(pools: Vec<PoolSpec>, gpus: Option<u32>) -> Controller {
 }
 
 /// A pool of `ready` replicas at so many requests a second in all, engines that keep up.
-fn calm(pool: &str, ready: u32, rps: f64) -> Observation {
+pub(crate) fn calm(pool: &str, ready: u32, rps: f64) -> Observation {
     let mut seen = Observation::new(name(pool), STEP);
     seen.replicas = Replicas { target: Some(ready), ready, ..Replicas::default() };
     let arrived = (rps * 10.0 / f64::from(ready.max(1))) as u64;

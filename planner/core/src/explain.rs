@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The explanation of one step.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Explanation {
     /// Every pool, also those that did not move.
     pub pools: BTreeMap<PoolName, PoolExplanation>,
@@ -22,7 +22,7 @@ pub struct Explanation {
 }
 
 /// The explanation of one pool's target.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PoolExplanation {
     /// What was seen of it.
     pub seen: Seen,
@@ -45,7 +45,7 @@ pub struct PoolExplanation {
 }
 
 /// What was seen of a pool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Seen {
     /// Replicas that take requests.
     pub ready: u32,
@@ -68,7 +68,7 @@ pub struct Seen {
 }
 
 /// What is believed of a pool.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Believed {
     /// What requests are like.
     pub mix: Option<Mix>,
@@ -188,6 +188,36 @@ impl Reason {
             Self::NoNews => "no-news",
             Self::Refused => "refused",
             Self::Steady => "steady",
+        }
+    }
+
+    /// What it means, in a sentence for operators, without a full stop.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Forecast => {
+                "sized for the forecast at the time when a replica asked for now would be ready"
+            }
+            Self::Panic => "more comes now than any forecast had: sized for what comes",
+            Self::Backlog => "sized to work off what waits",
+            Self::KvCache => "sized so that the KV caches do not fill up",
+            Self::Thresholds => "sized by the policy's thresholds",
+            Self::Keep => "fewer would do, and more are kept as the forecast may still need them",
+            Self::Behavior => "the policy's behavior held the move back",
+            Self::Learning => "demand is not known for long enough: nothing is given back yet",
+            Self::Silence => "some replicas tell nothing: nothing is given back",
+            Self::InFlight => "what is in flight needs the replicas",
+            Self::Minimum => "the policy's lower bound",
+            Self::Maximum => "the policy's upper bound: more was needed",
+            Self::Budget => "the budget does not do for what was needed",
+            Self::Overdue => "replicas that were to start are not expected any more: others are asked for",
+            Self::HotSpot => "a few replicas have all the load: more replicas would not help",
+            Self::ImpossibleSlo => "no rate keeps the SLO on this engine with these requests",
+            Self::NoDemand => "nothing is known of demand yet",
+            Self::NoProfile => "there is no profile of the engine: thresholds stand in",
+            Self::NoNews => "nothing was told since the step before",
+            Self::Refused => "the plan was refused by its check: the targets stay",
+            Self::Steady => "as it should be",
         }
     }
 }

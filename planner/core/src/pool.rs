@@ -1,5 +1,7 @@
 //! One pool: what was learned of it, and what it needs.
 
+mod adopt;
+
 use std::collections::BTreeMap;
 
 use plimsoll_common::{
@@ -8,6 +10,7 @@ use plimsoll_common::{
     units::{Micros, Ratio},
 };
 use plimsoll_engine::EngineConfig;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     budget::ErrorBudget,
@@ -35,8 +38,8 @@ const SLOW: f64 = 0.1;
 /// For how long a pool's demand must have been known at least before replicas are given back.
 const ACQUAINTANCE: Micros = Micros(300_000_000);
 
-/// See the [module](self).
-#[derive(Debug)]
+/// See the [module](self). All of it is in a checkpoint.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Pool {
     pub(crate) spec: PoolSpec,
     pub(crate) history: History,

@@ -6,6 +6,7 @@ use plimsoll_common::{
     units::Micros,
 };
 use plimsoll_engine::EngineConfig;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     plan::Limits,
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// What all pools share.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FleetSpec {
     /// Between two steps.
     pub interval: Micros,
@@ -25,7 +26,7 @@ pub struct FleetSpec {
 }
 
 /// What does not change about a pool.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PoolSpec {
     /// Its name.
     pub name: PoolName,
@@ -59,6 +60,29 @@ pub struct PoolSpec {
     pub lengths: (Option<u32>, Option<u32>),
     /// How fast it may move.
     pub behavior: Behavior,
+}
+
+impl FleetSpec {
+    /// A number that tells one specification from another, the same in every build: FNV-1a over its MessagePack.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        struct Fnv(u64);
+        impl std::io::Write for Fnv {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                for byte in bytes {
+                    self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+                }
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+        // Writing a number down can't fail; what was written so far tells specifications apart, too.
+        let _ = rmp_serde::encode::write_named(&mut hash, self);
+        hash.0
+    }
 }
 
 impl From<&Policy> for FleetSpec {

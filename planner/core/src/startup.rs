@@ -23,6 +23,11 @@ impl StartUp {
         Self { prior, seen: VecDeque::new(), failed: 0 }
     }
 
+    /// Another word of the policy; what was seen stays.
+    pub const fn set_prior(&mut self, prior: Micros) {
+        self.prior = prior;
+    }
+
     /// Takes note of starts that ended.
     pub fn observe(&mut self, started_in: &[Micros], failed: u32) {
         self.failed += u64::from(failed);

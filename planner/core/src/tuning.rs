@@ -1,7 +1,10 @@
 //! Numbers that no operator needs to set: chosen by principle, the same for every fleet.
 
+use serde::{Deserialize, Serialize};
+
 /// See the [module](self).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Tuning {
     /// The quantile of the forecast that a pool is to be ready for, 0 to 1.
     pub ahead: f64,

@@ -25,7 +25,7 @@ const CLOSENESS: f64 = 0.02;
 const MOST_TRIALS: u32 = 10;
 
 /// All that a capacity depends on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Question {
     /// The engine, as calibrated.
     pub engine: EngineConfig,

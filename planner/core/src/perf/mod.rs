@@ -21,12 +21,12 @@ const UNSEARCHED: f64 = 0.6;
 const STALE: f64 = 0.08;
 
 /// A pool's capacity, size by size, and what it was searched for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct CapacityTable {
     searched: [Option<Searched>; 4],
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Searched {
     at: Micros,
     question: Question,

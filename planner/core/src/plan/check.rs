@@ -1,7 +1,7 @@
 //! What every plan must pass, whoever made it: written without the code that makes plans.
 
 use plimsoll_common::ids::PoolName;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::split::{Asked, Limits};
 
@@ -23,7 +23,7 @@ pub struct Planned<'a> {
 }
 
 /// Why a plan is refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case", tag = "rule")]
 pub enum Refused {
     /// More or fewer replicas than the policy allows.

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use plimsoll_common::ids::PoolName;
+use serde::{Deserialize, Serialize};
 
 /// What all pools together may use; what is not given is not bounded.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// GPUs.
     pub gpus: Option<u32>,
