@@ -1,12 +1,14 @@
 //! What is asked of a pool: how many requests, of what lengths, how regularly, and how many wait already.
 //!
 //! All from the engines' own signals; where a front door is seen, its arrivals count instead of the engines', since it
-//! also sees requests that no engine has taken yet.
+//! also sees requests that no engine has taken yet. Where nobody counts arrivals or tells lengths, they are inferred
+//! ([`infer`]).
 
 use plimsoll_common::{engine::Role, units::Micros};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    infer::{self, Inflow, TokenLengths},
     observe::{Engine, Observation},
     perf::{Lengths, Mix},
 };
@@ -37,6 +39,13 @@ impl Faded {
         if let (Some(sum), Some(of)) = (sum, of) {
             self.sum += sum as f64;
             self.of += of as f64;
+        }
+    }
+
+    fn add_mean(&mut self, mean: f64, weight: f64) {
+        if mean >= 1.0 && mean.is_finite() && weight > 0.0 && weight.is_finite() {
+            self.sum += mean * weight;
+            self.of += weight;
         }
     }
 
@@ -100,6 +109,10 @@ pub struct Demand {
     waiting: Option<u64>,
     /// Requests in the engines' batches, as last told.
     running: Option<u64>,
+    /// What the pool serves, and the tokens that the KV cache of one engine holds; for what must be inferred.
+    serves: (Role, Option<u64>),
+    /// How many requests come, where nobody counts them.
+    inflow: Inflow,
 }
 
 impl Default for Demand {
@@ -119,6 +132,8 @@ impl Default for Demand {
             drafts: faded,
             waiting: None,
             running: None,
+            serves: (Role::Aggregated, None),
+            inflow: Inflow::default(),
         }
     }
 }
@@ -136,16 +151,20 @@ fn total(observation: &Observation, of: impl Fn(&Engine) -> Option<u64>) -> Opti
 }
 
 /// Requests that arrived at the pool: as its door counts them, or else its engines.
-fn arrivals(observation: &Observation) -> Option<u64> {
-    let door = observation.door.and_then(|door| door.arrived);
+fn arrivals(observation: &Observation) -> Option<f64> {
+    let door = observation.door.and_then(|door| door.arrived).map(|arrived| arrived as f64);
     door.or_else(|| {
-        // Where some engines are silent, the others' share stands for all.
         let told = total(observation, |engine| engine.gained.arrived)?;
-        let silent = f64::from(observation.replicas.silent);
-        let ready = f64::from(observation.replicas.ready).max(1.0);
-        let heard = (ready - silent).max(0.0);
-        Some(if heard > 0.0 { (told as f64 * ready / heard) as u64 } else { told })
+        Some((told as f64 * unheard(observation)).floor())
     })
+}
+
+/// Where some engines are silent, the others' share stands for all: by how much what they tell is multiplied.
+fn unheard(observation: &Observation) -> f64 {
+    let silent = f64::from(observation.replicas.silent);
+    let ready = f64::from(observation.replicas.ready).max(1.0);
+    let heard = (ready - silent).max(0.0);
+    if heard > 0.0 { ready / heard } else { 1.0 }
 }
 
 impl Demand {
@@ -156,6 +175,12 @@ impl Demand {
             length.map_or_else(Faded::default, |mean| Faded { sum: f64::from(mean) * 10.0, of: 10.0 })
         };
         Self { finished_isl: ten(isl), osl: ten(osl), ..Self::default() }
+    }
+
+    /// The same for engines of this role, each with a KV cache of so many tokens: what is inferred depends on it.
+    #[must_use]
+    pub fn serving(self, role: Role, kv_tokens: Option<u64>) -> Self {
+        Self { serves: (role, kv_tokens), ..self }
     }
 
     /// Takes what was seen of the pool, and of the pool that hands requests over to it if there is one. Gives the rate
@@ -174,11 +199,76 @@ impl Demand {
             self.lengths(from);
         }
         let source = before.unwrap_or(seen);
+        self.infer_lengths(seen, source);
         let door = source.door.and_then(|door| door.waiting);
         let queued = total(seen, |engine| engine.waiting);
         self.waiting = queued.map(|queued| queued + if before.is_none() { door.unwrap_or(0) } else { 0 });
         self.running = total(seen, |engine| engine.running);
-        self.count(arrivals(source), window)
+        let arrived = match arrivals(source) {
+            Some(arrived) => {
+                self.inflow = Inflow::default();
+                Some(arrived)
+            }
+            None => self.infer_arrivals(source, before.is_some() || self.serves.0 == Role::Prefill),
+        };
+        self.tell_lengths(seen, arrived);
+        self.count(arrived, window)
+    }
+
+    /// Requests that came though nobody counted them.
+    fn infer_arrivals(&mut self, source: &Observation, is_prefill: bool) -> Option<f64> {
+        let hit = self.hits.mean().unwrap_or(0.0).clamp(0.0, 0.95);
+        let prompt = self.arrived_isl.mean().or_else(|| self.finished_isl.mean());
+        let lengths = TokenLengths {
+            // A prefill engine generates one token of each request, whatever the output's length.
+            output: self.osl.mean().filter(|_| !is_prefill),
+            to_compute: prompt.map(|prompt| prompt * (1.0 - hit)),
+        };
+        let came = self.inflow.observe(source, Some(&lengths))?;
+        Some(came * unheard(source))
+    }
+
+    /// Lengths by whatever tells them where finished requests don't.
+    fn infer_lengths(&mut self, seen: &Observation, source: &Observation) {
+        let (role, kv_tokens) = self.serves;
+        let hit = self.hits.mean().unwrap_or(0.0).clamp(0.0, 0.95);
+        let mut counted = false;
+        for engine in source.engines.values() {
+            let gained = &engine.gained;
+            let told = gained.finished_prompt_tokens.or(gained.arrived_prompt_tokens);
+            counted |= told.is_some() || gained.finished.is_some();
+            if let (Some(finished), None) = (gained.finished, told) {
+                let computed = gained.prefilled_tokens.map(|tokens| (tokens as f64 / (1.0 - hit)) as u64);
+                self.finished_isl.add(gained.prefix_query_tokens.or(computed), Some(finished));
+            }
+        }
+        for engine in seen.engines.values().filter(|_| role != Role::Prefill) {
+            let gained = &engine.gained;
+            if gained.finished.is_some() && gained.finished_output_tokens.is_none() {
+                self.osl.add(gained.generated_tokens, gained.finished);
+            }
+        }
+        let told = seen.lengths.prompt.is_some() && seen.lengths.output.is_some();
+        if role == Role::Aggregated
+            && !counted
+            && !told
+            && let Some((prompt, output, requests)) =
+                kv_tokens.and_then(|kv| infer::lengths(seen, kv as f64, hit))
+        {
+            self.finished_isl.add_mean(prompt, requests);
+            self.osl.add_mean(output, requests);
+        }
+    }
+
+    /// Takes mean lengths that somebody tells, for as many requests as came.
+    fn tell_lengths(&mut self, seen: &Observation, arrived: Option<f64>) {
+        let requests = arrived.unwrap_or(1.0).max(1.0);
+        if let Some(prompt) = seen.lengths.prompt {
+            self.finished_isl.add_mean(prompt, requests);
+        }
+        if let Some(output) = seen.lengths.output {
+            self.osl.add_mean(output, requests);
+        }
     }
 
     fn lengths(&mut self, from: &Observation) {
@@ -196,14 +286,14 @@ impl Demand {
         }
     }
 
-    fn count(&mut self, arrived: Option<u64>, window: f64) -> BinRate {
+    fn count(&mut self, arrived: Option<f64>, window: f64) -> BinRate {
         let Some(arrived) = arrived else {
             // A bin with a hole in it says nothing.
             self.bin = (0.0, 0.0);
             self.last = None;
             return None;
         };
-        self.bin.0 += arrived as f64;
+        self.bin.0 += arrived;
         self.bin.1 += window;
         if self.bin.1 < BIN.as_secs_f64() * 0.999 {
             return None;

@@ -27,6 +27,7 @@ pub mod demand;
 pub mod explain;
 pub mod fleet;
 pub mod forecast;
+pub mod infer;
 pub mod observe;
 pub mod perf;
 pub mod plan;

@@ -29,13 +29,17 @@ pub struct Observation {
     /// Every engine that told anything.
     #[serde(default)]
     pub engines: BTreeMap<EngineId, Engine>,
+    /// Mean lengths of the window's requests, where somebody tells these and no counters.
+    #[serde(default)]
+    pub lengths: MeanLengths,
 }
 
 impl Observation {
     /// An observation of a pool that tells nothing yet.
     #[must_use]
     pub fn new(pool: PoolName, window: Micros) -> Self {
-        Self { pool, window, replicas: Replicas::default(), door: None, engines: BTreeMap::new() }
+        let (replicas, lengths) = (Replicas::default(), MeanLengths::default());
+        Self { pool, window, replicas, door: None, engines: BTreeMap::new(), lengths }
     }
 
     /// Adds another observation of the same pool. The answer does not depend on the order: counts add up, of what is no
@@ -47,10 +51,35 @@ impl Observation {
             (Some(a), Some(b)) => Some(a.plus(&b)),
             (a, b) => a.or(b),
         };
+        self.lengths = self.lengths.greater(other.lengths);
         for (id, engine) in other.engines {
             let merged = self.engines.get(&id).map_or_else(|| engine.clone(), |before| before.plus(&engine));
             self.engines.insert(id, merged);
         }
+    }
+}
+
+/// Mean lengths of requests, tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MeanLengths {
+    /// Prompt tokens (ISL).
+    pub prompt: Option<f64>,
+    /// Output tokens (OSL).
+    pub output: Option<f64>,
+}
+
+impl MeanLengths {
+    fn greater(self, other: Self) -> Self {
+        Self { prompt: greater(self.prompt, other.prompt), output: greater(self.output, other.output) }
+    }
+}
+
+/// The greater of two numbers of which either may be missing.
+fn greater(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.max(b)),
+        (a, b) => a.or(b),
     }
 }
 
@@ -171,11 +200,27 @@ pub struct Engine {
 }
 
 impl Engine {
-    fn plus(&self, other: &Self) -> Self {
-        let greater = |a: Option<f64>, b: Option<f64>| match (a, b) {
-            (Some(a), Some(b)) => Some(a.max(b)),
-            (a, b) => a.or(b),
+    /// Takes mean latencies of which nobody tells how many requests or tokens they are the mean of: as many as finished
+    /// or were generated, or as run at such a pace.
+    pub fn take_means(&mut self, window: Micros, ttft: Option<f64>, itl: Option<f64>) {
+        let of_mean = |mean: f64, count: f64| {
+            // More than a billion samples in a window are none.
+            let count = if count.is_finite() { count.round().clamp(1.0, 1e9) } else { 1.0 };
+            let sum = Micros::from_secs_f64(mean * count)?;
+            Some(Latency { count: count as u64, sum, within: None })
         };
+        if let Some(mean) = ttft.filter(|mean| *mean >= 0.0) {
+            let requests = self.gained.finished.or(self.gained.arrived).unwrap_or(1);
+            self.ttft = of_mean(mean, requests as f64).unwrap_or_default();
+        }
+        if let Some(mean) = itl.filter(|mean| *mean > 0.0) {
+            let paced = || self.running.map_or(1.0, |running| running as f64 * window.as_secs_f64() / mean);
+            let tokens = self.gained.generated_tokens.map_or_else(paced, |tokens| tokens as f64);
+            self.itl = of_mean(mean, tokens).unwrap_or_default();
+        }
+    }
+
+    fn plus(&self, other: &Self) -> Self {
         let latency = |mut a: Latency, b: &Latency| {
             a.add(b);
             a

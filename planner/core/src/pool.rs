@@ -38,6 +38,9 @@ const SLOW: f64 = 0.1;
 /// For how long a pool's demand must have been known at least before replicas are given back.
 const ACQUAINTANCE: Micros = Micros(300_000_000);
 
+/// For how long a pool may leave its demand unsaid before thresholds stand in.
+const STRANGER: Micros = Micros(60_000_000);
+
 /// See the [module](self). All of it is in a checkpoint.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Pool {
@@ -52,6 +55,8 @@ pub(crate) struct Pool {
     budget: ErrorBudget,
     /// What was told last, and when.
     seen: Option<(Micros, Observation)>,
+    /// When anything was first told of it.
+    first_seen: Option<Micros>,
     /// When its demand was first known.
     known_since: Option<Micros>,
     /// The target in force.
@@ -80,7 +85,8 @@ impl Pool {
     pub(crate) fn new(spec: PoolSpec) -> Self {
         Self {
             history: History::default(),
-            demand: Demand::expecting(spec.lengths),
+            demand: Demand::expecting(spec.lengths)
+                .serving(spec.role, spec.engine.as_ref().map(EngineConfig::kv_tokens)),
             forecast: Ensemble::new(Settings::requests()),
             calibration: Calibration::default(),
             engines: BTreeMap::new(),
@@ -88,6 +94,7 @@ impl Pool {
             start_up: StartUp::new(spec.start_up),
             budget: ErrorBudget::default(),
             seen: None,
+            first_seen: None,
             known_since: None,
             target: None,
             grown: None,
@@ -111,6 +118,7 @@ impl Pool {
             }
         }
         self.book(now, &seen);
+        self.first_seen.get_or_insert(now);
         self.seen = Some((now, seen));
     }
 
@@ -181,9 +189,19 @@ impl Pool {
 
     /// What it asks for; none if nothing was ever seen of it.
     pub(crate) fn wish(&mut self, now: Micros, interval: Micros, tuning: &Tuning) -> Option<Wish> {
-        let (at, seen) = self.seen.take()?;
+        let (at, mut seen) = self.seen.take()?;
+        let age = now.saturating_sub(at);
+        let is_news = age < interval.max(Micros(1));
+        if !is_news {
+            // The target told then is older than what was decided since.
+            seen.replicas.target = self.target.or(seen.replicas.target);
+        }
         let wish = self.wish_of(now, interval, tuning, &seen);
-        let wish = Wish { seen: Seen { age: now.saturating_sub(at), ..wish.seen }, ..wish };
+        let mut wish = Wish { seen: Seen { age, ..wish.seen }, ..wish };
+        if !is_news {
+            wish.wanted = wish.wanted.max(wish.current);
+            wish.reasons.insert(0, Reason::NoNews);
+        }
         self.seen = Some((at, seen));
         Some(wish)
     }
@@ -212,9 +230,25 @@ impl Pool {
             None if known.is_some() && self.forecast.level().is_some() => {
                 self.by_sla(now, tuning, seen, late, &mut wish)
             }
-            None => wish.reasons.push(Reason::NoDemand),
+            None => self.without_demand(now, seen, &mut wish),
         }
         wish
+    }
+
+    /// What comes is not known, or not how long it is: once it was long enough to have been told, what engines hold tells
+    /// how many replicas are needed.
+    fn without_demand(&self, now: Micros, seen: &Observation, wish: &mut Wish) {
+        wish.reasons.push(Reason::NoDemand);
+        let known_for = self.first_seen.map_or(Micros::ZERO, |first| now.saturating_sub(first));
+        let sequences = self.spec.engine.as_ref().map_or(256.0, |engine| f64::from(engine.max_num_seqs));
+        let asked = by_thresholds(&Thresholds::latency(), seen, sequences * self.engines_per_replica());
+        let Some(asked) = asked.filter(|_| known_for >= STRANGER) else { return };
+        let wanted = asked.clamp(self.spec.bounds.0, self.most());
+        if wanted > wish.current || (wanted < wish.current && known_for >= ACQUAINTANCE) {
+            wish.wanted = wanted;
+            wish.needs = Needs::just(wanted);
+            wish.reasons.push(Reason::Thresholds);
+        }
     }
 
     fn by_thresholds(&self, thresholds: &Thresholds, seen: &Observation, wish: &mut Wish) {
