@@ -18,6 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    advise::Advisor,
     clock::Clock,
     config::{Config, NodeProof, ServerIdentity},
     drive::{self, Asking, Cadence, Driver, Question},
@@ -77,7 +78,15 @@ impl App {
         );
         let (readiness, [snapshot]) = Readiness::new(["first_snapshot"]);
         let mut supervisor = Supervisor::new(cancel.clone());
-        let pages = Pages::new(questions.clone(), stats, clock, server.refusals());
+        let advice = config.policy.clone().map(|(path, policy)| {
+            for problem in &policy.problems {
+                tracing::warn!(policy = %path.display(), %problem, "the policy is odd");
+            }
+            let (advisor, advice) = Advisor::new(clock, questions.clone(), path, policy);
+            supervisor.spawn("advise", advisor.run(cancel.clone()));
+            advice
+        });
+        let pages = Pages::new(questions.clone(), stats, clock, server.refusals()).with_advice(advice);
         let probes = http::probes(readiness);
         supervisor.spawn("http", server.serve(serve::router(pages), probes, cancel.clone()));
         supervisor.spawn("drive", driver.run(taken, asked));

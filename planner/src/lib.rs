@@ -7,10 +7,12 @@
 //! ```
 //!
 //! [`fold`] translates wire messages into the core's words; [`ingest::Cursor`] sees to it that every window counts
-//! once. Both are pure. [`app`] puts the parts together.
+//! once. Both are pure. With a policy, [`advise`] tells the decision core at each interval what the reports brought, and
+//! publishes its plan. [`app`] puts the parts together.
 
 pub use plimsoll_simulate as simulate;
 
+pub mod advise;
 pub mod app;
 pub mod check;
 pub mod clock;

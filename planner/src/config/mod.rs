@@ -19,7 +19,7 @@ use plimsoll_shell::{
 
 pub use settings::{AgentCertificates, Settings};
 
-use crate::ingest::IngestOptions;
+use crate::{advise::InForce, ingest::IngestOptions, policy};
 
 /// Agents report here by default.
 pub const DEFAULT_LISTEN_QUIC: &str = "127.0.0.1:9476";
@@ -49,6 +49,8 @@ pub struct Config {
     pub adaptive_cadence: bool,
     /// Bounds of the fleet.
     pub limits: Limits,
+    /// The policy by which is advised, and its file.
+    pub policy: Option<(PathBuf, InForce)>,
     /// Between two snapshots.
     pub publish_interval: Duration,
     /// Where the bound addresses are written.
@@ -147,6 +149,7 @@ impl Config {
             request,
             adaptive_cadence,
             limits,
+            policy: check_policy(settings, problems),
             publish_interval,
             address_file: settings.address_file.clone(),
             shutdown_timeout,
@@ -183,6 +186,13 @@ fn check_identity(settings: &Settings, dev: bool, problems: &mut Problems) -> Op
             None
         }
     }
+}
+
+/// Reads the policy; what is odd about it is told in the log, and does not keep the planner from starting.
+fn check_policy(settings: &Settings, problems: &mut Problems) -> Option<(PathBuf, InForce)> {
+    let path = settings.policy.clone()?;
+    let checked = problems.take("policy", policy::load(&path))?;
+    Some((path, checked.into()))
 }
 
 fn check_proof(settings: &Settings, problems: &mut Problems) -> NodeProof {

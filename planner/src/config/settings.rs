@@ -122,6 +122,12 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forget_after: Option<HumanDuration>,
 
+    /// The policy (YAML): what the planner is to advise, and within which bounds; see docs/policy.md. It is read again when
+    /// it changes [default: nothing is advised].
+    #[arg(long, env = "PLIMSOLL_PLANNER_POLICY", value_name = "FILE", help_heading = "Planning")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PathBuf>,
+
     /// Where the page, the JSON API and /metrics are served [default: 127.0.0.1:9475]. Port 0 takes a free one.
     #[arg(long, env = "PLIMSOLL_PLANNER_LISTEN_HTTP", value_name = "ADDRESS", help_heading = "Serving")]
     #[serde(skip_serializing_if = "Option::is_none")]

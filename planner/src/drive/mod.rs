@@ -26,6 +26,7 @@ use tokio::{
 };
 
 use crate::{
+    advise::{Gather, Matching, Seen},
     clock::Clock,
     ingest::{Answer, ConnectionId, Event, Verdict, Window},
 };
@@ -156,6 +157,14 @@ pub enum Question {
         /// Where the answer goes.
         reply: oneshot::Sender<Vec<EngineDetail>>,
     },
+    /// What reports brought to the pools of a policy since this was asked last; with the first question it begins to be
+    /// added up.
+    Seen {
+        /// The pools.
+        matching: Arc<Matching>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Seen>,
+    },
     /// One distribution of a model.
     Histogram {
         /// Which model.
@@ -182,6 +191,8 @@ pub struct Driver {
     waits: Waits,
     run: PlannerRun,
     asking: Asking,
+    /// What the pools of a policy gained, where somebody asks for it.
+    gather: Option<Gather>,
 }
 
 /// What was put together and may serve others that ask soon.
@@ -239,6 +250,7 @@ impl Driver {
             waits: Waits::default(),
             run,
             asking,
+            gather: None,
         }
     }
 
@@ -333,6 +345,9 @@ impl Driver {
         let span = Span { first, last, begin, end, leaving: observation.leaving };
         let (verdict, seq) = self.ledger.window(hello, span, now);
         if verdict == Verdict::Apply {
+            if let Some(gather) = &mut self.gather {
+                gather.add(&observation);
+            }
             self.fleet.observe(now, observation);
             self.waits.add(self.clock.now().saturating_sub(received));
         }
@@ -368,6 +383,12 @@ impl Driver {
             Question::Engines { keys, reply } => {
                 let details = keys.iter().filter_map(|(node, id)| self.fleet.engine(now, node, id));
                 let _ = reply.send(details.collect());
+            }
+            Question::Seen { matching, reply } => {
+                let gather = self.gather.take().filter(|gather| gather.is_for(&matching));
+                let mut gather = gather.unwrap_or_else(|| Gather::new(matching, now));
+                let _ = reply.send(gather.take(now, &self.fleet));
+                self.gather = Some(gather);
             }
             Question::Histogram { model, key, window, reply } => {
                 let _ = reply.send(self.fleet.model_histogram(now, &model, key, window));

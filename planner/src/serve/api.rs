@@ -20,7 +20,7 @@ use plimsoll_shell::http::ApiError;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::json;
 
-use super::{Pages, off_the_loop};
+use super::{Pages, advice, off_the_loop};
 use crate::drive::{Published, Question};
 
 /// How many engines are shown with their windows at a time.
@@ -31,6 +31,7 @@ const MAX_NAMED: usize = 10;
 pub(super) fn router() -> Router<Pages> {
     Router::new()
         .route("/fleet", get(fleet))
+        .route("/plan", get(advice::plan))
         .route("/nodes", get(nodes))
         .route("/agents", get(agents))
         .route("/gpus", get(gpus))
@@ -128,7 +129,7 @@ impl<T: Serialize> Serialize for Listed<T> {
     }
 }
 
-fn json_bytes(written: serde_json::Result<Vec<u8>>) -> Result<Response, ApiError> {
+pub(super) fn json_bytes(written: serde_json::Result<Vec<u8>>) -> Result<Response, ApiError> {
     let bytes = written.map_err(|error| ApiError {
         status: StatusCode::INTERNAL_SERVER_ERROR,
         error: format!("the answer can't be written: {error}"),

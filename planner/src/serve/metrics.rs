@@ -13,8 +13,9 @@ use plimsoll_shell::{
     metrics::{Label, MetricPage, MetricType},
 };
 
-use super::OwnCost;
+use super::{OwnCost, advice};
 use crate::{
+    advise::Advice,
     drive::{Published, Waits, WindowStats},
     ingest::IngestStats,
 };
@@ -28,6 +29,7 @@ pub(super) fn render(
     refusals: &Refusals,
     own: OwnCost,
     uptime: Micros,
+    advised: Option<&Advice>,
 ) -> String {
     let mut page = MetricPage::new();
     planner(&mut page, shown, own, uptime);
@@ -35,6 +37,9 @@ pub(super) fn render(
     ingest(&mut page, stats);
     windows(&mut page, &shown.windows);
     waits(&mut page, &shown.waits);
+    if let Some(advised) = advised {
+        advice::metrics(&mut page, advised);
+    }
     fleet(&mut page, &shown.snapshot);
     let pools = shown.snapshot.pools.iter().map(|row| Scoped {
         labels: vec![

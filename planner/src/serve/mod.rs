@@ -3,6 +3,7 @@
 //! Handlers never touch the fleet: they put bounded questions to the driver. Whatever
 //! takes time in proportion to the fleet is written on the blocking pool, so that probes and agents do not wait.
 
+mod advice;
 mod api;
 mod metrics;
 mod own;
@@ -19,11 +20,12 @@ use axum::{
 };
 use plimsoll_core::fleet::Detail;
 use plimsoll_shell::http::{ApiError, Refusals, no_such_page, prometheus};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use own::OwnCost;
 
 use crate::{
+    advise::Advice,
     clock::Clock,
     drive::{Published, Question},
     ingest::IngestStats,
@@ -33,6 +35,7 @@ use crate::{
 pub const PATHS: &[&str] = &[
     "/",
     "/api/v1/fleet",
+    "/api/v1/plan",
     "/api/v1/nodes",
     "/api/v1/agents",
     "/api/v1/gpus",
@@ -56,6 +59,7 @@ pub struct Pages {
     clock: Clock,
     own: Arc<Mutex<own::OwnSampler>>,
     refusals: Arc<Refusals>,
+    advice: Option<watch::Receiver<Arc<Advice>>>,
 }
 
 impl Pages {
@@ -68,7 +72,13 @@ impl Pages {
         refusals: Arc<Refusals>,
     ) -> Self {
         let own = Arc::new(Mutex::new(own::OwnSampler::new()));
-        Self { questions, stats, clock, own, refusals }
+        Self { questions, stats, clock, own, refusals, advice: None }
+    }
+
+    /// The same with what is advised, where there is a policy.
+    #[must_use]
+    pub fn with_advice(self, advice: Option<watch::Receiver<Arc<Advice>>>) -> Self {
+        Self { advice, ..self }
     }
 
     /// What is seen now, ready to be looked at.
@@ -107,7 +117,8 @@ pub fn router(pages: Pages) -> Router {
 
 async fn index(State(pages): State<Pages>) -> Result<Response, ApiError> {
     let shown = pages.shown(Detail::Rows).await?;
-    let page = off_the_loop(move || page::render(&shown, pages.clock.uptime())).await?;
+    let page =
+        off_the_loop(move || page::render(&shown, pages.advice().as_deref(), pages.clock.uptime())).await?;
     Ok(([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response())
 }
 
@@ -116,7 +127,8 @@ async fn metrics_page(State(pages): State<Pages>) -> Result<Response, ApiError> 
     let page = off_the_loop(move || {
         let own = pages.own.lock().unwrap_or_else(std::sync::PoisonError::into_inner).sample();
         let refusals = &pages.refusals;
-        metrics::render(&shown, &pages.stats, refusals, own, pages.clock.uptime())
+        let advice = pages.advice();
+        metrics::render(&shown, &pages.stats, refusals, own, pages.clock.uptime(), advice.as_deref())
     });
     Ok(prometheus(page.await?))
 }

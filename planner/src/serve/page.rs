@@ -8,7 +8,8 @@ use plimsoll_core::fleet::{
     Source, Tally, Window,
 };
 
-use crate::drive::Published;
+use super::advice;
+use crate::{advise::Advice, drive::Published};
 
 const WINDOW: Window = Window::OneMinute;
 /// How many rows a table has before it points to the API.
@@ -24,7 +25,7 @@ th,td{text-align:right;padding:.2rem .6rem;border-bottom:1px solid #d8dee4;font-
 th:first-child,td:first-child{text-align:left}th{color:#57606a;font-weight:600}\
 small,.stale{color:#8a6d00}.silent{color:#b42318}a{color:#0b5cad}</style></head><body>";
 
-pub(super) fn render(shown: &Published, uptime: Micros) -> String {
+pub(super) fn render(shown: &Published, advised: Option<&Advice>, uptime: Micros) -> String {
     let mut page = String::from(HEAD);
     // Writing to a String cannot fail.
     let _ = write!(page, "<h1>Plimsoll planner {}</h1>", env!("CARGO_PKG_VERSION"));
@@ -38,12 +39,16 @@ pub(super) fn render(shown: &Published, uptime: Micros) -> String {
         tally(&fleet.gpus),
         tally(&fleet.engines),
     );
+    if let Some(advised) = advised {
+        advice::section(&mut page, advised);
+    }
     models(&mut page, &shown.snapshot.models);
     troubled(&mut page, &shown.snapshot.engines);
     nodes(&mut page, shown);
     page.push_str("<p>More: ");
     let links = [
         "/api/v1/fleet",
+        "/api/v1/plan",
         "/api/v1/nodes",
         "/api/v1/agents",
         "/api/v1/gpus",
@@ -205,7 +210,7 @@ fn rate(value: Option<f64>) -> String {
 }
 
 /// Names come from other machines.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
         match c {
             '&' => out.push_str("&amp;"),

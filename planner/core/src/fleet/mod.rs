@@ -106,9 +106,33 @@ impl Fleet {
         observation.parts.retain(|part| series::is_rising(&part.samples));
         observation.parts.sort_by_key(|part| part.engine);
         let period = Period { now, end: stamp.end, length: observation.length };
-        let mut row = Row { fleet: self, observation: &observation, stamp, period, everywhere: true };
-        for index in 0..observation.engines.len().min(observation.inventory.engines.len()) {
-            row.observe(index);
+        let mut row = Row {
+            observation: &observation,
+            stamp,
+            period,
+            limits: &self.limits,
+            layouts: &mut self.layouts,
+            ledger: &mut self.ledger,
+            engines: &mut self.engines,
+            scratch: &mut self.scratch,
+            encoded: &mut self.encoded,
+            everywhere: true,
+        };
+        // Engines of a node mostly stand in one pool, which is looked up once.
+        let mut pool: Option<(&PoolKey, &mut Accumulator)> = None;
+        for (index, (identity, reading)) in
+            observation.inventory.engines.iter().zip(&observation.engines).enumerate()
+        {
+            if !row.has_room(node, identity) {
+                continue;
+            }
+            if pool.as_ref().is_none_or(|(key, _)| **key != identity.pool) {
+                pool = pool_of(&mut self.pools, &identity.pool, self.limits.max_pools);
+            }
+            match &mut pool {
+                Some((_, pool)) => row.engine(node, index, (identity, reading), pool),
+                None => row.ledger.refused_pools += 1,
+            }
         }
         if !row.everywhere {
             self.ledger.outside_windows += 1;
@@ -182,12 +206,19 @@ impl Fleet {
     /// All engines as they are at `now`, by node, then id.
     pub fn engines(&self, now: Micros) -> impl Iterator<Item = EngineView<'_>> {
         self.nodes.iter().flat_map(move |(name, node)| {
-            node.engines.values().map(move |engine| EngineView {
-                node: name,
-                pool: &engine.identity.pool,
-                status: capture::status(self, now, node, engine).0,
-                gauges: &engine.gauges,
-                totals: &engine.gained.counts,
+            node.engines.values().map(move |engine| {
+                let (status, told) = capture::status(self, now, node, engine);
+                EngineView {
+                    node: name,
+                    identity: &engine.identity,
+                    pool: &engine.identity.pool,
+                    status,
+                    told,
+                    is_listed: engine.newest >= node.newest,
+                    age: now.saturating_sub(engine.newest.end),
+                    gauges: &engine.gauges,
+                    totals: &engine.gained.counts,
+                }
             })
         })
     }
@@ -239,69 +270,87 @@ fn observe_gpu(
     })
 }
 
-/// The engine rows of one observation on their way into the fleet.
+/// What a pool gained; `None` where there is no room for another pool.
+fn pool_of<'f, 'k>(
+    pools: &'f mut BTreeMap<PoolKey, Arc<Accumulator>>,
+    key: &'k PoolKey,
+    max_pools: usize,
+) -> Option<(&'k PoolKey, &'f mut Accumulator)> {
+    let room = pools.len() < max_pools;
+    let pool = match pools.entry(key.clone()) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(new) if room => new.insert(Arc::new(Accumulator::new(Rings::of_pool()))),
+        Entry::Vacant(_) => return None,
+    };
+    Some((key, Arc::make_mut(pool)))
+}
+
+/// Where the engine rows of one observation go.
 struct Row<'a> {
-    fleet: &'a mut Fleet,
     observation: &'a Observation,
     stamp: Stamp,
     period: Period,
+    limits: &'a Limits,
+    layouts: &'a mut Layouts,
+    ledger: &'a mut Ledger,
+    engines: &'a mut usize,
+    scratch: &'a mut Scratch,
+    encoded: &'a mut Encoded,
     everywhere: bool,
 }
 
 impl Row<'_> {
-    fn observe(&mut self, index: usize) {
-        let (fleet, observation) = (&mut *self.fleet, self.observation);
-        let (Some(identity), Some(reading)) =
-            (observation.inventory.engines.get(index), observation.engines.get(index))
-        else {
-            return;
+    fn has_room(&mut self, node: &Node, engine: &EngineIdentity) -> bool {
+        let room = *self.engines < self.limits.max_engines || node.engines.contains_key(&engine.id);
+        self.ledger.refused_engines += u64::from(!room);
+        room
+    }
+
+    fn engine(
+        &mut self,
+        node: &mut Node,
+        index: usize,
+        (identity, reading): (&Arc<EngineIdentity>, &EngineReading),
+        pool: &mut Accumulator,
+    ) {
+        let parts = series::parts_of(&self.observation.parts, index);
+        self.encode(node, reading, parts);
+        let engine = match node.engines.entry(identity.id.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                *self.engines += 1;
+                new.insert(Box::new(Engine {
+                    identity: Arc::clone(identity),
+                    gauges: reading.gauges,
+                    newest: Stamp::default(),
+                    gained: Accumulator::new(Rings::of_engine()),
+                }))
+            }
         };
-        let Some(node) = fleet.nodes.get_mut(&observation.node) else { return };
-        let known = node.engines.contains_key(&identity.id);
-        if !known && fleet.engines >= fleet.limits.max_engines {
-            fleet.ledger.refused_engines += 1;
-            return;
-        }
-        if !fleet.pools.contains_key(&identity.pool) {
-            if fleet.pools.len() >= fleet.limits.max_pools {
-                fleet.ledger.refused_pools += 1;
-                return;
-            }
-            let pool = Accumulator::new(Rings::of_pool());
-            fleet.pools.insert(identity.pool.clone(), Arc::new(pool));
-        }
-        let parts = series::parts_of(&observation.parts, index);
-        fleet.encoded.begin(&reading.gained);
-        for part in parts {
-            match &part.samples {
-                Samples::Cells(cells) => fleet.encoded.exact(part, cells),
-                Samples::Buckets { layout, counts } => {
-                    let id = node.layout(&observation.inventory, *layout, &mut fleet.layouts, &fleet.limits);
-                    match id.and_then(|id| fleet.layouts.by_code(id.code())) {
-                        Some(layout) => fleet.encoded.bucketed(part, counts, layout),
-                        None => fleet.ledger.refused_layouts += 1,
-                    }
-                }
-            }
-        }
-        let engine = node.engines.entry(identity.id.clone()).or_insert_with(|| {
-            fleet.engines += 1;
-            Box::new(Engine {
-                identity: Arc::clone(identity),
-                gauges: reading.gauges,
-                newest: Stamp::default(),
-                gained: Accumulator::new(Rings::of_engine()),
-            })
-        });
         if self.stamp >= engine.newest {
             engine.newest = self.stamp;
             engine.gauges = reading.gauges;
             engine.identity = Arc::clone(identity);
         }
-        let (encoded, scratch) = (&fleet.encoded, &mut fleet.scratch);
-        self.everywhere &= engine.gained.add(self.period, reading, parts, &encoded.observed, scratch);
-        if let Some(pool) = fleet.pools.get_mut(&identity.pool) {
-            self.everywhere &= Arc::make_mut(pool).add(self.period, reading, parts, &encoded.leaned, scratch);
+        let Encoded { observed, leaned, .. } = &*self.encoded;
+        self.everywhere &= engine.gained.add(self.period, reading, parts, observed, self.scratch);
+        self.everywhere &= pool.add(self.period, reading, parts, leaned, self.scratch);
+    }
+
+    fn encode(&mut self, node: &mut Node, reading: &EngineReading, parts: &[Part]) {
+        self.encoded.begin(&reading.gained);
+        for part in parts {
+            match &part.samples {
+                Samples::Cells(cells) => self.encoded.exact(part, cells),
+                Samples::Buckets { layout, counts } => {
+                    let inventory = &self.observation.inventory;
+                    let id = node.layout(inventory, *layout, self.layouts, self.limits);
+                    match id.and_then(|id| self.layouts.by_code(id.code())) {
+                        Some(layout) => self.encoded.bucketed(part, counts, layout),
+                        None => self.ledger.refused_layouts += 1,
+                    }
+                }
+            }
         }
     }
 }

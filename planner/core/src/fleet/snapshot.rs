@@ -197,10 +197,18 @@ pub struct EngineRow {
 pub struct EngineView<'a> {
     /// Where it is.
     pub node: &'a NodeName,
+    /// What does not change.
+    pub identity: &'a Arc<EngineIdentity>,
     /// Where it belongs.
     pub pool: &'a PoolKey,
     /// How fresh its gauges are.
     pub status: Freshness,
+    /// How fresh what its agent tells of it is, its state above all: the page behind the gauges may be older.
+    pub told: Freshness,
+    /// Whether its node's newest report still names it.
+    pub is_listed: bool,
+    /// How old its newest report is.
+    pub age: Micros,
     /// The newest gauges.
     pub gauges: &'a EngineGauges,
     /// What it gained since first seen.
