@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     attribution::{self, Attribution},
-    config::Config,
-    engines::{self, EngineReading, ScrapeOptions},
+    config::{Config, Settings},
+    engines::{EngineReading, Roster, ScrapeOptions},
     exact,
     gpu::{self, GpuOptions, GpuSnapshot, OnDriverUpgrade, Stopped},
     own::{OwnCost, OwnSampler},
@@ -37,11 +37,12 @@ const READINGS: usize = 1024;
 /// How long a GPU call that does not return may hold up the end.
 const GPU_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Runs the agent until cancelled.
+/// Runs the agent until cancelled. `settings` are those that the configuration was loaded from: the engines that their
+/// file declares are followed.
 ///
 /// # Errors
 /// When a port can't be bound, certificates can't be read, or a part fails.
-pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(config: Config, settings: Settings, cancel: CancellationToken) -> anyhow::Result<()> {
     let epoch = AgentEpoch(wall_clock_ms());
     let boot = boot_id(epoch)?;
     let server = http::Server::bind(config.listen_http, &config.access).await?;
@@ -56,7 +57,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let window = Window::new(&config.endpoints, own.host(), Instant::now(), wall_clock_ms());
     let window: SharedWindow = Arc::new(Mutex::new(window));
     let mut supervisor = Supervisor::new(cancel.clone());
-    let readings = spawn_scrapers(&config, &mut supervisor);
+    let readings = spawn_scrapers(&config, settings, &window, &mut supervisor);
     let exact = exact::spawn(&config, &mut supervisor).await?;
     let uplink = spawn_uplink(&config, &boot, epoch, &mut supervisor)?;
     let (readiness, [gpus_seen]) = Readiness::new(["gpu_source"]);
@@ -106,21 +107,22 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     ended
 }
 
-/// One task an engine; what they read arrives in the channel.
-fn spawn_scrapers(config: &Config, supervisor: &mut Supervisor) -> mpsc::Receiver<EngineReading> {
+/// One task an engine, as declared now or later; what they read arrives in the channel.
+fn spawn_scrapers(
+    config: &Config,
+    settings: Settings,
+    window: &SharedWindow,
+    supervisor: &mut Supervisor,
+) -> mpsc::Receiver<EngineReading> {
     let (sender, readings) = mpsc::channel(READINGS);
-    for (row, endpoint) in config.endpoints.iter().enumerate() {
-        let options = ScrapeOptions {
-            interval: config.scrape_interval,
-            timeout: config.scrape_timeout,
-            ..ScrapeOptions::default()
-        };
-        let (endpoint, sender, cancel) = (endpoint.clone(), sender.clone(), supervisor.cancel().clone());
-        supervisor.spawn("scraper", async move {
-            engines::run(row, endpoint, options, sender, cancel).await;
-            Ok(())
-        });
-    }
+    let options = ScrapeOptions {
+        interval: config.scrape_interval,
+        timeout: config.scrape_timeout,
+        ..ScrapeOptions::default()
+    };
+    let (window, cancel) = (Arc::clone(window), supervisor.cancel().clone());
+    let roster = Roster::new(&config.endpoints, options, sender, window, cancel);
+    supervisor.spawn("engines", roster.run(settings));
     readings
 }
 

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         let cancel = shutdown::on_signal()?;
-        app::run(config, cancel).await
+        app::run(config, cli.settings, cancel).await
     });
     // A blocked system call must not hold up the end.
     runtime.shutdown_background();

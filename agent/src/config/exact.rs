@@ -31,6 +31,16 @@ pub struct ExactSources {
     pub otlp_service: Option<String>,
 }
 
+impl ExactSources {
+    /// Whether a source of its own is read for the engine, beside its pages.
+    #[must_use]
+    pub const fn is_any(&self) -> bool {
+        self.request_metrics_dir.is_some()
+            || !self.forward_pass_metrics.is_empty()
+            || self.otlp_service.is_some()
+    }
+}
+
 /// Where request spans are received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtlpReceiver {

@@ -13,6 +13,7 @@ mod cadence;
 mod client;
 mod gains;
 mod loads;
+mod roster;
 mod scrape;
 mod scrape_error;
 mod series;
@@ -53,6 +54,7 @@ pub use plimsoll_pages::{
     slo::{Buckets, Flag, Slo, SloEdge, SloMetric, edges_of},
 };
 use plimsoll_pages::{iterations, page, quantity, slo};
+pub use roster::Roster;
 pub use scrape::{ScrapeOptions, run, spawn_scraper};
 pub use scrape_error::{ScrapeError, TokenUse};
 pub use state::{Evidence, Movement, PageEvidence, Seen, StateMachine};

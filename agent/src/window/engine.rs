@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use plimsoll_common::{
     engine::{DistributionKind, EngineKind, Role, SleepState},
     histogram::BucketLayout,
-    ids::ModelName,
+    ids::{EngineId, ModelName},
     units::Ratio,
     wire::{EngineColumns, EngineInfo, EngineState, HistogramColumns, HistogramEntry},
 };
@@ -247,6 +247,10 @@ impl EngineWindow {
         let slow =
             matches!(self.kind(), Some(EngineKind::TensorRtLlm)) && self.seen.state == EngineState::Ready;
         self.moved.filter(|_| slow)
+    }
+
+    pub(super) const fn id(&self) -> &EngineId {
+        &self.endpoint.id
     }
 
     fn role(&self) -> Role {

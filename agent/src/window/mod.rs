@@ -9,7 +9,11 @@ mod engine;
 mod exact;
 mod gained;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use plimsoll_common::{
     ids::Seq,
@@ -46,8 +50,11 @@ pub struct Window {
     begun: Instant,
     begun_wall_ms: u64,
     seq: Seq,
-    engines: Vec<EngineWindow>,
-    exact: Vec<ExactWindow>,
+    /// By the number that readings name them by; in reports they stand in its order.
+    engines: BTreeMap<usize, EngineWindow>,
+    exact: BTreeMap<usize, ExactWindow>,
+    /// Engines that are no longer declared: what they gained is still told.
+    leaving: BTreeSet<usize>,
     catalogue: Catalogue,
     topology: TopologyMemory,
 }
@@ -60,11 +67,38 @@ impl Window {
             begun: now,
             begun_wall_ms: wall_ms,
             seq: Seq(0).next(),
-            engines: endpoints.iter().map(|endpoint| EngineWindow::new(endpoint.clone(), now)).collect(),
-            exact: endpoints.iter().map(|_| ExactWindow::new(now)).collect(),
+            engines: endpoints
+                .iter()
+                .map(|endpoint| EngineWindow::new(endpoint.clone(), now))
+                .enumerate()
+                .collect(),
+            exact: endpoints.iter().map(|_| ExactWindow::new(now)).enumerate().collect(),
+            leaving: BTreeSet::new(),
             catalogue: Catalogue::new(host),
             topology: TopologyMemory::default(),
         }
+    }
+
+    /// Takes another engine in, under a number that none had before.
+    pub fn add(&mut self, engine: usize, endpoint: Endpoint, now: Instant) {
+        // An engine that is declared anew, with other words, has one row only.
+        let same = |known: &EngineWindow| known.id() == &endpoint.id;
+        let before: Vec<usize> =
+            self.engines.iter().filter(|(_, known)| same(known)).map(|(at, _)| *at).collect();
+        before.into_iter().for_each(|at| self.forget(at));
+        self.engines.insert(engine, EngineWindow::new(endpoint, now));
+        self.exact.insert(engine, ExactWindow::new(now));
+    }
+
+    /// Lets an engine go that is no longer declared. What it gained so far is told with the next report, its last.
+    pub fn remove(&mut self, engine: usize) {
+        self.leaving.insert(engine);
+    }
+
+    fn forget(&mut self, engine: usize) {
+        self.engines.remove(&engine);
+        self.exact.remove(&engine);
+        self.leaving.remove(&engine);
     }
 
     /// Takes what one scrape of one engine told, and says whether its state is another than before.
@@ -76,12 +110,12 @@ impl Window {
             let batch = ExactBatch { samples, passes: None };
             self.observe_exact(ExactReading { engine: reading.engine, taken: reading.taken, batch });
         }
-        self.engines.get_mut(reading.engine).is_some_and(|engine| engine.observe(reading))
+        self.engines.get_mut(&reading.engine).is_some_and(|engine| engine.observe(reading))
     }
 
     /// Takes what an exact source told of one engine.
     pub fn observe_exact(&mut self, reading: ExactReading) {
-        if let Some(engine) = self.exact.get_mut(reading.engine) {
+        if let Some(engine) = self.exact.get_mut(&reading.engine) {
             engine.observe(reading);
         }
     }
@@ -90,13 +124,13 @@ impl Window {
     pub fn close(&mut self, now: Instant, wall_ms: u64, gpus: &GpuSnapshot, cost: AgentCost) -> Closed {
         let mut columns = EngineColumns::default();
         let mut histograms = HistogramColumns::default();
-        for (row, engine) in self.engines.iter_mut().enumerate() {
+        for (row, engine) in self.engines.values_mut().enumerate() {
             engine.close(row, now, &mut self.catalogue, &mut columns, &mut histograms);
         }
-        for (row, exact) in self.exact.iter_mut().enumerate() {
+        for (row, exact) in self.exact.values_mut().enumerate() {
             exact.close(row, now, &mut columns, &mut histograms);
         }
-        let engines = self.engines.iter().map(EngineWindow::info).collect();
+        let engines = self.engines.values().map(EngineWindow::info).collect();
         self.topology.observe(now, &gpus.gpus);
         let inventory = self.catalogue.settle(gpus, &self.topology.topology(), engines);
         let report = Report {
@@ -112,6 +146,9 @@ impl Window {
             gpu_source: u8::try_from(gpus.source.code()).unwrap_or(0),
             leaving: false,
         };
+        for engine in std::mem::take(&mut self.leaving) {
+            self.forget(engine);
+        }
         self.seq = self.seq.next();
         self.begun = now;
         self.begun_wall_ms = wall_ms;
@@ -127,7 +164,7 @@ impl Window {
     /// What the agent's own pages show of each engine at `now`.
     #[must_use]
     pub fn views(&self, now: Instant) -> Vec<EngineView> {
-        let views = self.engines.iter().zip(&self.exact);
+        let views = self.engines.values().zip(self.exact.values());
         views.map(|(engine, exact)| EngineView { exact: exact.view(), ..engine.view(now) }).collect()
     }
 }

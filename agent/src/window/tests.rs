@@ -306,3 +306,43 @@ async fn a_signal_that_only_moves_when_a_request_ends_grows_old() {
         assert_eq!(ages, expected, "{kind}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn engines_come_and_go_and_what_they_gained_is_told() {
+    let mut window = window(2);
+    close(&mut window, &no_gpus());
+    window.observe(reading(0, tokens(5)));
+    window.remove(0);
+    window.add(2, endpoint("new:1"), Instant::now());
+    window.observe(reading(2, tokens(9)));
+    let closed = close(&mut window, &no_gpus());
+    let gained = |closed: &Closed| {
+        (0..3).map(|row| closed.report.engines.generation_tokens.get(row)).collect::<Vec<_>>()
+    };
+    let ids = |closed: &Closed| {
+        let inventory = closed.inventory.as_ref().unwrap();
+        inventory.engines.iter().map(|engine| engine.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&closed), ["e0:1", "e1:1", "new:1"], "what it gained is told once more");
+    assert_eq!(gained(&closed), [Some(5), None, Some(9)]);
+    window.observe(reading(0, tokens(7)));
+    window.observe(reading(2, tokens(1)));
+    let closed = close(&mut window, &no_gpus());
+    assert_eq!(ids(&closed), ["e1:1", "new:1"]);
+    assert_eq!(gained(&closed), [None, Some(1), None], "a late reading of what is gone is nobody's");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_declared_anew_has_one_row() {
+    let mut window = window(1);
+    window.observe(reading(0, tokens(5)));
+    window.remove(0);
+    let mut other = endpoint("e0:1");
+    other.pool = plimsoll_common::ids::PoolName::parse("chat").ok();
+    window.add(1, other, Instant::now());
+    let closed = close(&mut window, &no_gpus());
+    let engines = closed.inventory.unwrap().engines;
+    assert_eq!(engines.len(), 1);
+    assert_eq!(engines[0].pool.as_ref().map(|pool| pool.as_str()), Some("chat"));
+    assert_eq!(window.views(Instant::now()).len(), 1);
+}
