@@ -20,5 +20,6 @@ pub mod config;
 pub mod drive;
 pub mod fold;
 pub mod ingest;
+pub mod journal;
 pub mod policy;
 pub mod serve;

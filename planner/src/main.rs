@@ -7,6 +7,11 @@ use plimsoll_planner::{
     app::App,
     check::{self, CheckArgs},
     config::{Config, Settings},
+    journal::{
+        explain::{self, ExplainArgs},
+        replay::{self, ReplayArgs},
+        shadow::{self, ShadowArgs},
+    },
     simulate::{self, SimulateArgs},
 };
 use plimsoll_shell::{EXIT_USAGE, config, logging, shutdown, tls};
@@ -37,6 +42,9 @@ struct Cli {
 enum Command {
     Simulate(Box<SimulateArgs>),
     Check(Box<CheckArgs>),
+    Replay(ReplayArgs),
+    Explain(ExplainArgs),
+    Shadow(ShadowArgs),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +57,9 @@ fn main() -> ExitCode {
         let done = match command {
             Command::Simulate(args) => simulate::run(args),
             Command::Check(args) => check::run(args),
+            Command::Replay(args) => replay::run(args),
+            Command::Explain(args) => explain::run(args),
+            Command::Shadow(args) => shadow::run(args),
         };
         return done.unwrap_or_else(|error| fail(&format!("{error:#}"), EXIT_USAGE));
     }
