@@ -2,6 +2,7 @@
 
 mod access;
 mod guard;
+mod patient;
 mod server;
 
 use axum::{

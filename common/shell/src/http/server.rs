@@ -32,13 +32,15 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::{Access, ApiError, Guard};
+use super::{Access, ApiError, Guard, patient::Patient};
 use crate::tls::{self, Watched};
 
 /// More connections than this wait until one ends.
 const MAX_CONNECTIONS: usize = 512;
 /// How long a TLS handshake, and then each request's head, may take: who stalls makes room for others.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an answer may wait for its reader to take more of it.
+const READER_PATIENCE: Duration = Duration::from_secs(30);
 /// The longest head of a request, a token of 16 KiB in it.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 /// How the two ways to show a token are asked for.
@@ -194,7 +196,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(Patient::new(stream, READER_PATIENCE)), answer);
     let mut served = pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,

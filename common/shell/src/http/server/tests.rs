@@ -22,7 +22,8 @@ async fn served(access: &Access) -> Served {
     let server = Server::bind(([127, 0, 0, 1], 0).into(), access).await.unwrap();
     let (address, refusals, cancel) =
         (server.local_addr().unwrap(), server.refusals(), CancellationToken::new());
-    let pages = Router::new().route("/page", get(|| async { "page" }));
+    let long = || async { vec![b'x'; LONG_BYTES] };
+    let pages = Router::new().route("/page", get(|| async { "page" })).route("/long", get(long));
     let probes = Router::new().route("/healthz", get(|| async { "ok" }));
     let task = tokio::spawn(server.serve(pages, probes, cancel.clone()));
     Served { address, refusals, cancel, task }
@@ -36,6 +37,24 @@ async fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
     // A server that closes while something was sent to it may reset the connection.
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// More than the system keeps for a reader.
+const LONG_BYTES: usize = 64 << 20;
+
+/// Whoever asks for an answer and does not read it is let go, after a while in which it took nothing.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_reads_is_given_up() {
+    let served = served(&Access::default()).await;
+    let mut stalled = TcpStream::connect(served.address).await.unwrap();
+    stalled.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    sleep(2 * READER_PATIENCE).await;
+    let mut taken = Vec::new();
+    // What the system kept comes still, and then perhaps an error.
+    let _ = stalled.read_to_end(&mut taken).await;
+    assert!(!taken.is_empty() && taken.len() < LONG_BYTES, "{} bytes", taken.len());
+    served.cancel.cancel();
+    served.task.await.unwrap().unwrap();
 }
 
 const PAGE: &[u8] = b"GET /page HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
