@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use plimsoll_common::{ids::PlannerRun, wire::ALPN};
-use plimsoll_core::fleet::Detail;
+use plimsoll_common::{ids::PlannerRun, units::Micros, wire::ALPN};
+use plimsoll_core::{controller::Controller, fleet::Detail};
 use plimsoll_shell::{
     address, http,
     ready::Readiness,
@@ -18,11 +18,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    advise::Advisor,
+    advise::{self, Advisor},
     clock::Clock,
     config::{Config, NodeProof, ServerIdentity},
     drive::{self, Asking, Cadence, Driver, Question},
     ingest::{Anybody, Certificates, Door, Ingest, IngestStats, Keys, NodeVerifier, Renewal},
+    journal::{self, Writer},
     serve::{self, Pages},
 };
 
@@ -78,15 +79,18 @@ impl App {
         );
         let (readiness, [snapshot]) = Readiness::new(["first_snapshot"]);
         let mut supervisor = Supervisor::new(cancel.clone());
+        let resumed = resume(config, clock.now()).await?;
+        let recorded = resumed.as_ref().map(|(journal, _)| journal.stats());
         let advice = config.policy.clone().map(|(path, policy)| {
             for problem in &policy.problems {
                 tracing::warn!(policy = %path.display(), %problem, "the policy is odd");
             }
-            let (advisor, advice) = Advisor::new(clock, questions.clone(), path, policy);
+            let (advisor, advice) = Advisor::new(clock, questions.clone(), path, policy, resumed);
             supervisor.spawn("advise", advisor.run(cancel.clone()));
             advice
         });
-        let pages = Pages::new(questions.clone(), stats, clock, server.refusals()).with_advice(advice);
+        let pages = Pages::new(questions.clone(), stats, clock, server.refusals());
+        let pages = pages.with_advice(advice).with_journal(recorded);
         let probes = http::probes(readiness);
         supervisor.spawn("http", server.serve(serve::router(pages), probes, cancel.clone()));
         supervisor.spawn("drive", driver.run(taken, asked));
@@ -135,6 +139,15 @@ impl App {
     pub async fn run(self, config: &Config) -> anyhow::Result<()> {
         self.supervisor.run(config.shutdown_timeout).await
     }
+}
+
+/// Opens the journal and takes up what was learned, where one is kept; off the event loop, since it reads for a while.
+async fn resume(config: &Config, now: Micros) -> anyhow::Result<Option<(Writer, Controller)>> {
+    let (Some((dir, limits)), Some((_, policy))) = (config.journal.clone(), &config.policy) else {
+        return Ok(None);
+    };
+    let basis = advise::basis(policy);
+    Ok(Some(tokio::task::spawn_blocking(move || journal::resume(&dir, limits, now, basis)).await?))
 }
 
 fn asking(config: &Config) -> Asking {

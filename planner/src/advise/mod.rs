@@ -37,7 +37,11 @@ pub use policy::{InForce, PolicyFile};
 pub use published::{Advice, PolicyState, PoolAdvice, StepTimes};
 pub use replicas::Starts;
 
-use crate::{clock::Clock, drive::Question};
+use crate::{
+    clock::Clock,
+    drive::Question,
+    journal::{Basis, Writer},
+};
 
 /// Between two looks whether the policy's file was changed.
 const POLICY_LOOK: Duration = Duration::from_secs(2);
@@ -61,27 +65,38 @@ pub struct Advisor {
 struct Core {
     controller: Controller,
     memory: Memory,
+    journal: Option<Writer>,
 }
 
 impl Advisor {
-    /// An advisor by a policy that was read, and where its advice will be seen.
+    /// An advisor by a policy that was read, and where its advice will be seen. `resumed` is what the journal gave back,
+    /// where one is kept.
     #[must_use]
     pub fn new(
         clock: Clock,
         questions: mpsc::Sender<Question>,
         path: PathBuf,
         policy: InForce,
+        resumed: Option<(Writer, Controller)>,
     ) -> (Self, watch::Receiver<Arc<Advice>>) {
         let file = PolicyFile::new(path, clock.now(), policy);
         let policy = file.in_force();
-        let controller = Controller::new(FleetSpec::from(&policy.policy), Tuning::default());
+        let core = match resumed {
+            Some((journal, controller)) => {
+                Core { controller, memory: Memory::default(), journal: Some(journal) }
+            }
+            None => {
+                let controller = Controller::new(FleetSpec::from(&policy.policy), Tuning::default());
+                Core { controller, memory: Memory::default(), journal: None }
+            }
+        };
         let (advice, seen) = watch::channel(Arc::new(Advice::none(file.state(), policy)));
         let advisor = Self {
             matching: Arc::new(Matching::new(&policy.policy)),
             interval: interval_of(policy),
             clock,
             questions,
-            core: Some(Core { controller, memory: Memory::default() }),
+            core: Some(core),
             file,
             advice,
             told: Vec::new(),
@@ -89,11 +104,20 @@ impl Advisor {
         (advisor, seen)
     }
 
-    /// Runs until cancelled.
+    /// Runs until cancelled; then what was learned is written to the journal, where one is kept.
     ///
     /// # Errors
     /// When a step panicked: its core is lost with it.
     pub async fn run(mut self, cancel: CancellationToken) -> anyhow::Result<()> {
+        self.advise(cancel).await?;
+        let now = self.clock.now();
+        if let Some(Core { controller, journal: Some(journal), .. }) = self.core {
+            tokio::task::spawn_blocking(move || journal.finish(now, controller.checkpoint())).await?;
+        }
+        Ok(())
+    }
+
+    async fn advise(&mut self, cancel: CancellationToken) -> anyhow::Result<()> {
         // From here on the driver adds up.
         let asked = self.ask(&cancel).await;
         let mut due = Instant::now() + self.interval;
@@ -106,10 +130,8 @@ impl Advisor {
                 () = cancel.cancelled() => return Ok(()),
                 () = sleep_until(due) => {
                     let Some(seen) = self.ask(&cancel).await else { return Ok(()) };
-                    tokio::select! {
-                        stepped = self.step(seen) => stepped?,
-                        () = cancel.cancelled() => return Ok(()),
-                    }
+                    // A step is short; one that was begun is finished and recorded, also when the planner ends.
+                    self.step(seen).await?;
                     // A step that took longer than the interval is followed by a whole one.
                     due = (due + self.interval).max(Instant::now());
                 }
@@ -169,13 +191,18 @@ impl Advisor {
         self.told = findings.to_vec();
     }
 
-    /// Goes on by another policy. What was learned of pools is learned anew: their engines, bounds or promises changed.
+    /// Goes on by another policy, with all that was learned and still applies.
     fn take_policy(&mut self) {
         let policy = self.file.in_force();
         self.matching = Arc::new(Matching::new(&policy.policy));
         self.interval = interval_of(policy);
         if let Some(core) = &mut self.core {
-            core.controller = Controller::new(FleetSpec::from(&policy.policy), Tuning::default());
+            let basis = basis(policy);
+            let learned = core.controller.checkpoint();
+            (core.controller, _) = Controller::restore(basis.spec.clone(), basis.tuning, learned);
+            if let Some(journal) = &mut core.journal {
+                journal.begin(self.clock.now(), basis);
+            }
         }
     }
 }
@@ -193,10 +220,28 @@ struct Worked {
 impl Core {
     /// Tells the controller what was seen and lets it decide: the one place where observations and steps pass, in order.
     fn step(&mut self, now: Micros, observations: &[Observation]) -> Step {
+        if let Some(journal) = self.journal.as_mut().filter(|journal| journal.checkpoint_due(now)) {
+            journal.checkpoint(now, &self.controller.checkpoint());
+        }
         for observation in observations {
             self.controller.observe(observation.clone());
         }
-        self.controller.step(now)
+        let step = self.controller.step(now);
+        if let Some(journal) = &mut self.journal {
+            journal.record(now, observations, &step);
+        }
+        step
+    }
+}
+
+/// What decisions by a policy rest on.
+#[must_use]
+pub fn basis(policy: &InForce) -> Basis {
+    Basis {
+        // Every policy is JSON; without it people miss something and the core does not.
+        policy: serde_json::to_string(&policy.policy).unwrap_or_default(),
+        spec: FleetSpec::from(&policy.policy),
+        tuning: Tuning::default(),
     }
 }
 

@@ -19,7 +19,7 @@ use plimsoll_shell::{
 
 pub use settings::{AgentCertificates, Settings};
 
-use crate::{advise::InForce, ingest::IngestOptions, policy};
+use crate::{advise::InForce, ingest::IngestOptions, journal, policy};
 
 /// Agents report here by default.
 pub const DEFAULT_LISTEN_QUIC: &str = "127.0.0.1:9476";
@@ -51,6 +51,8 @@ pub struct Config {
     pub limits: Limits,
     /// The policy by which is advised, and its file.
     pub policy: Option<(PathBuf, InForce)>,
+    /// Where the journal is kept, and how much of it.
+    pub journal: Option<(PathBuf, journal::Limits)>,
     /// Between two snapshots.
     pub publish_interval: Duration,
     /// Where the bound addresses are written.
@@ -150,6 +152,7 @@ impl Config {
             adaptive_cadence,
             limits,
             policy: check_policy(settings, problems),
+            journal: check_journal(settings, problems),
             publish_interval,
             address_file: settings.address_file.clone(),
             shutdown_timeout,
@@ -193,6 +196,42 @@ fn check_policy(settings: &Settings, problems: &mut Problems) -> Option<(PathBuf
     let path = settings.policy.clone()?;
     let checked = problems.take("policy", policy::load(&path))?;
     Some((path, checked.into()))
+}
+
+fn check_journal(settings: &Settings, problems: &mut Problems) -> Option<(PathBuf, journal::Limits)> {
+    let bounds = [settings.journal_age, settings.journal_checkpoint];
+    if settings.journal_dir.is_none()
+        && (settings.journal_bytes.is_some() || bounds.iter().any(Option::is_some))
+    {
+        problems.push("journal-bytes, journal-age and journal-checkpoint need --journal-dir");
+    }
+    if settings.journal_dir.is_some() && settings.policy.is_none() {
+        problems.push("journal-dir: without --policy nothing is decided and nothing recorded; give both");
+    }
+    let defaults = journal::Limits::default();
+    let millis = |time: Duration| time.as_millis() as u64;
+    let bytes = settings.journal_bytes.unwrap_or(defaults.bytes);
+    if !(journal::Limits::LEAST_BYTES..=1 << 40).contains(&bytes) {
+        problems.push(format!("journal-bytes: {bytes} is outside 4 MiB to 1 TiB"));
+    }
+    let limits = journal::Limits {
+        bytes,
+        age: within(
+            "journal-age",
+            settings.journal_age,
+            millis(defaults.age),
+            3_600_000..=31_536_000_000,
+            problems,
+        ),
+        checkpoint_every: within(
+            "journal-checkpoint",
+            settings.journal_checkpoint,
+            millis(defaults.checkpoint_every),
+            60_000..=3_600_000,
+            problems,
+        ),
+    };
+    Some((settings.journal_dir.clone()?, limits))
 }
 
 fn check_proof(settings: &Settings, problems: &mut Problems) -> NodeProof {
@@ -367,6 +406,27 @@ mod tests {
         assert_eq!(keys, NodeProof::Keys("/dev/null".into()));
         assert!(with(|s| s.trust_domain = Some("spiffe://x".to_owned())).is_err());
         assert!(load(|s| s.trust_domain = Some("x".to_owned())).is_err());
+    }
+
+    #[test]
+    fn a_journal_needs_a_policy_and_sensible_bounds() {
+        let problems = load(|s| {
+            s.journal_dir = Some("journal".into());
+            s.journal_bytes = Some(1_000);
+            s.journal_age = "1m".parse().ok();
+        })
+        .unwrap_err();
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert!(load(|s| s.journal_age = "2h".parse().ok()).unwrap_err()[0].contains("--journal-dir"));
+        let folder = tempfile::tempdir().unwrap();
+        let policy = folder.path().join("policy.yaml");
+        let text = "models: [{name: a, slo: {ttft: {limit: 1s}}, pools: [{name: p, max: 2, profile: llama-3.1-8b-h100-tp1}]}]";
+        std::fs::write(&policy, text).unwrap();
+        let config = load(|s| {
+            s.policy = Some(policy.clone());
+            s.journal_dir = Some("journal".into());
+        });
+        assert_eq!(config.unwrap().journal, Some(("journal".into(), journal::Limits::default())));
     }
 
     #[test]

@@ -128,6 +128,28 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<PathBuf>,
 
+    /// Folder of the journal: what was seen, believed and decided at each step, so that `replay`, `explain` and `shadow` can
+    /// tell, and a restart forgets nothing that was learned; see docs/journal.md. Needs --policy [default: none is kept].
+    #[arg(long, env = "PLIMSOLL_PLANNER_JOURNAL_DIR", value_name = "DIR", help_heading = "Planning")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal_dir: Option<PathBuf>,
+
+    /// The most that the journal's file may take, bytes: 4 MiB to 1 TiB; the oldest goes [default: 268435456].
+    #[arg(long, value_name = "BYTES", help_heading = "Planning")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal_bytes: Option<u64>,
+
+    /// What is older goes from the journal: 1h to a year [default: 7 days].
+    #[arg(long, value_name = "DURATION", help_heading = "Planning")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal_age: Option<HumanDuration>,
+
+    /// Between two checkpoints of what was learned: 1m to 1h. A replay begins at one, and a start after a crash takes the
+    /// steps since the last one again [default: 10m].
+    #[arg(long, value_name = "DURATION", help_heading = "Planning")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal_checkpoint: Option<HumanDuration>,
+
     /// Where the page, the JSON API and /metrics are served [default: 127.0.0.1:9475]. Port 0 takes a free one.
     #[arg(long, env = "PLIMSOLL_PLANNER_LISTEN_HTTP", value_name = "ADDRESS", help_heading = "Serving")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -30,7 +30,7 @@ mod writer;
 use std::{path::Path, time::Duration};
 
 use plimsoll_common::units::Micros;
-use plimsoll_core::{spec::FleetSpec, tuning::Tuning};
+use plimsoll_core::{controller::Controller, spec::FleetSpec, tuning::Tuning};
 use serde::{Deserialize, Serialize};
 
 pub use blob::BlobError;
@@ -115,4 +115,28 @@ impl std::fmt::Display for Build {
 #[must_use]
 pub fn open(dir: &Path, limits: Limits, now: Micros) -> (Writer, Option<Restored>) {
     writer::open(dir, limits, now)
+}
+
+/// Opens the journal, takes up what was learned, and begins a run: what a planner does at its start.
+#[must_use]
+pub fn resume(dir: &Path, limits: Limits, now: Micros, basis: Basis) -> (Writer, Controller) {
+    let (mut writer, restored) = open(dir, limits, now);
+    let controller = match restored {
+        Some(restored) => {
+            let (controller, resumed) = restored.controller(basis.spec.clone(), basis.tuning);
+            let done = &resumed.restoration;
+            tracing::info!(
+                pools = done.restored.len(),
+                fresh = done.fresh.len(),
+                dropped = done.dropped.len(),
+                steps = resumed.steps,
+                age = %now.saturating_sub(resumed.last),
+                "what was learned before goes on"
+            );
+            controller
+        }
+        None => Controller::new(basis.spec.clone(), basis.tuning),
+    };
+    writer.begin(now, basis);
+    (writer, controller)
 }

@@ -59,7 +59,7 @@ fn seen(n: u64) -> Vec<Observation> {
             let engine = Engine {
                 running: Some(arrived / 4),
                 waiting: Some(n % 2),
-                kv_utilization: Some(0.1 + 0.01 * rps),
+                kv_utilization: Some(0.1 + 0.002 * rps),
                 gained: Gained {
                     arrived: Some(arrived),
                     arrived_prompt_tokens: Some(arrived * 1_000),
@@ -79,7 +79,7 @@ fn seen(n: u64) -> Vec<Observation> {
         }
         seen
     };
-    let rate = 12.0 + 8.0 * (n as f64 / 20.0).sin();
+    let rate = 80.0 + 60.0 * (n as f64 / 20.0).sin();
     vec![one("chat", 3, rate), one("batch", 2, 4.0)]
 }
 

@@ -69,7 +69,8 @@ pub struct Writer {
     thread: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
     limits: Limits,
-    seq: u64,
+    /// Steps that were told so far.
+    pub(super) seq: u64,
     last_checkpoint: Option<Micros>,
 }
 

@@ -13,11 +13,12 @@ use plimsoll_shell::{
     metrics::{Label, MetricPage, MetricType},
 };
 
-use super::{OwnCost, advice};
+use super::{OwnCost, advice, journaled};
 use crate::{
     advise::Advice,
     drive::{Published, Waits, WindowStats},
     ingest::IngestStats,
+    journal,
 };
 
 /// Quantiles on this page are those of the last minute.
@@ -30,6 +31,7 @@ pub(super) fn render(
     own: OwnCost,
     uptime: Micros,
     advised: Option<&Advice>,
+    journaled_totals: Option<journal::Totals>,
 ) -> String {
     let mut page = MetricPage::new();
     planner(&mut page, shown, own, uptime);
@@ -39,6 +41,9 @@ pub(super) fn render(
     waits(&mut page, &shown.waits);
     if let Some(advised) = advised {
         advice::metrics(&mut page, advised);
+    }
+    if let Some(totals) = journaled_totals {
+        journaled::metrics(&mut page, &totals);
     }
     fleet(&mut page, &shown.snapshot);
     let pools = shown.snapshot.pools.iter().map(|row| Scoped {

@@ -5,6 +5,7 @@
 
 mod advice;
 mod api;
+mod journaled;
 mod metrics;
 mod own;
 mod page;
@@ -29,6 +30,7 @@ use crate::{
     clock::Clock,
     drive::{Published, Question},
     ingest::IngestStats,
+    journal,
 };
 
 /// All paths, for people who took a wrong one.
@@ -60,6 +62,7 @@ pub struct Pages {
     own: Arc<Mutex<own::OwnSampler>>,
     refusals: Arc<Refusals>,
     advice: Option<watch::Receiver<Arc<Advice>>>,
+    journal: Option<Arc<journal::Stats>>,
 }
 
 impl Pages {
@@ -72,13 +75,19 @@ impl Pages {
         refusals: Arc<Refusals>,
     ) -> Self {
         let own = Arc::new(Mutex::new(own::OwnSampler::new()));
-        Self { questions, stats, clock, own, refusals, advice: None }
+        Self { questions, stats, clock, own, refusals, advice: None, journal: None }
     }
 
     /// The same with what is advised, where there is a policy.
     #[must_use]
     pub fn with_advice(self, advice: Option<watch::Receiver<Arc<Advice>>>) -> Self {
         Self { advice, ..self }
+    }
+
+    /// The same with what became of the journal, where one is kept.
+    #[must_use]
+    pub fn with_journal(self, journal: Option<Arc<journal::Stats>>) -> Self {
+        Self { journal, ..self }
     }
 
     /// What is seen now, ready to be looked at.
@@ -128,7 +137,8 @@ async fn metrics_page(State(pages): State<Pages>) -> Result<Response, ApiError> 
         let own = pages.own.lock().unwrap_or_else(std::sync::PoisonError::into_inner).sample();
         let refusals = &pages.refusals;
         let advice = pages.advice();
-        metrics::render(&shown, &pages.stats, refusals, own, pages.clock.uptime(), advice.as_deref())
+        let journal = pages.journal.as_ref().map(|stats| stats.totals());
+        metrics::render(&shown, &pages.stats, refusals, own, pages.clock.uptime(), advice.as_deref(), journal)
     });
     Ok(prometheus(page.await?))
 }

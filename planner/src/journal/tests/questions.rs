@@ -21,7 +21,7 @@ fn why_a_pool_has_its_target_is_told_for_any_time() {
     assert_eq!(earlier.at, at(41));
     let text = earlier.text();
     for part in [
-        "chat at 2025-10-09T08:",
+        "chat at 2025-10-09T09:00:10Z: ",
         "because",
         "seen      3 ready",
         "requests/s now",
