@@ -177,3 +177,17 @@ pub(super) fn client_config(tls: rustls::ClientConfig) -> anyhow::Result<quinn::
     config.transport_config(Arc::new(transport()));
     Ok(config)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// quinn shows settings no other way.
+    #[test]
+    fn connections_are_kept_alive_and_end_in_silence() {
+        let shown = format!("{:?}", transport());
+        for setting in ["keep_alive_interval: Some(10s)", "max_idle_timeout: Some(30000)"] {
+            assert!(shown.contains(setting), "{shown}");
+        }
+    }
+}

@@ -17,6 +17,10 @@ use plimsoll_core::fleet::{Detail, Fleet, Limits, NodeInventory};
 use plimsoll_planner::fold;
 use rustix::time::{ClockId, clock_gettime};
 
+/// The planner's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Where virtual time begins, Unix microseconds.
 const BEGIN: u64 = 1_795_353_870_000_000;
 /// Between two times that memory is given back, seconds.

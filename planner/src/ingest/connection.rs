@@ -1,6 +1,12 @@
 //! One agent's connection, from its handshake to its end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use plimsoll_common::{
     units::Micros,
@@ -17,7 +23,7 @@ use tracing::Instrument;
 
 use super::{
     Answer, Assembly, AssemblyError, Bucket, Claim, ConnectionId, Event, Shared, Window,
-    control::{ControlReader, ControlWriter, Next},
+    control::{ControlReader, ControlWriter, MAX_CONTROL_FRAME_BYTES, Next},
 };
 
 /// The longest reason that is sent with a close.
@@ -133,7 +139,10 @@ async fn handshake(incoming: Incoming, shared: &Shared) -> Option<Connection> {
 }
 
 /// Waits for the control stream and the hello on it.
-async fn hello(quic: &Connection, shared: &Shared) -> Result<(Hello, ControlReader, ControlWriter), End> {
+async fn hello(
+    quic: &Connection,
+    shared: &Arc<Shared>,
+) -> Result<(Hello, ControlReader, ControlWriter), End> {
     let (send, receive) = tokio::select! {
         stream = quic.accept_bi() => stream.map_err(|_| End::Gone)?,
         () = shared.cancel.cancelled() => return Err(End::going_away()),
@@ -152,7 +161,7 @@ async fn hello(quic: &Connection, shared: &Shared) -> Result<(Hello, ControlRead
             // It has served its purpose, and nobody who sees the hello needs it.
             hello.token = None;
             shared.stats.hellos.one();
-            return Ok((hello, reader, ControlWriter::new(send)?));
+            return Ok((hello, reader, ControlWriter::new(send, Arc::clone(shared))));
         }
     }
 }
@@ -175,7 +184,13 @@ async fn prove(quic: &Connection, hello: &Hello, shared: &Shared) -> Result<(), 
 fn control_frame(next: Next, shared: &Shared) -> Result<Option<Frame>, End> {
     match next {
         Next::Frame(bytes) => decode(shared, &bytes),
-        Next::TooLong => Err(refuse(shared, WireError::FrameTooLong)),
+        Next::TooLong => {
+            shared.stats.error(&WireError::FrameTooLong);
+            let reason = format!(
+                "the frame is longer than {MAX_CONTROL_FRAME_BYTES} bytes, the most on the control stream"
+            );
+            Err(End::Close(CloseCode::TooLarge, reason))
+        }
         Next::End => Ok(None),
         Next::Broken(ReadError::Reset(_)) => Err(End::order("the control stream was reset")),
         Next::Broken(_) => Err(End::Gone),
@@ -219,6 +234,17 @@ impl From<ReadError> for Unread {
     fn from(error: ReadError) -> Self {
         Self::Stream(error)
     }
+}
+
+async fn read(stream: RecvStream, shared: Arc<Shared>) -> Read {
+    let mut turn = None;
+    let frame = read_frame(stream, Arc::clone(&shared.large), &mut turn).await;
+    Read { received: shared.clock.now(), frame: Some(frame), _turn: turn }
+}
+
+async fn read_in_time(reading: Pin<Box<impl Future<Output = Read>>>, shared: Arc<Shared>) -> Read {
+    let in_time = timeout(shared.options.frame_timeout, reading).await;
+    in_time.unwrap_or_else(|_| Read { received: shared.clock.now(), frame: None, _turn: None })
 }
 
 /// Reads a stream to its end. Beyond [`SMALL_FRAME_BYTES`] it waits for its turn, in which the frame may grow to
@@ -267,8 +293,9 @@ impl Agent {
             return End::going_away();
         }
         tracing::info!(node = %self.hello.node, version = self.hello.version, "agent connected");
-        let mut pace = Pace { interval: self.shared.options.ack_interval, sent: None };
-        let shared = Arc::clone(&self.shared);
+        let mut pace = Pace { interval: self.shared.options.ack_interval, sent: None, changed: false };
+        let (shared, quic) = (Arc::clone(&self.shared), self.quic.clone());
+        let (mut closed, mut cancelled) = (pin!(quic.closed()), pin!(shared.cancel.cancelled()));
         let mut held_up = false;
         loop {
             let wait = self.bucket.wait(shared.clock.now());
@@ -277,10 +304,11 @@ impl Agent {
                 tracing::debug!("the agent sends too much; it waits");
             }
             held_up = wait.is_some();
+            // In this order, so that an agent that sends a lot is answered all the same.
             let stepped = tokio::select! {
-                _ = self.quic.closed() => Err(End::Gone),
-                () = shared.cancel.cancelled() => Err(End::going_away()),
-                stream = self.quic.accept_uni(), if !held_up && self.reads.len() < MAX_READS => stream.map(|stream| self.read(stream)).map_err(|_| End::Gone),
+                biased;
+                _ = &mut closed => Err(End::Gone),
+                () = &mut cancelled => Err(End::going_away()),
                 Some(read) = self.reads.join_next() => match read {
                     Ok(read) => self.take(read).await,
                     Err(_) => Err(End::Close(CloseCode::Refused, "a stream could not be read".to_owned())),
@@ -290,6 +318,10 @@ impl Agent {
                     Answer::Nothing => Ok(()),
                     Answer::Applied(ack, request) => self.acknowledge(&mut writer, ack, request, &mut pace).await,
                     Answer::End(code, reason) => Err(End::Close(code, reason.to_owned())),
+                },
+                stream = quic.accept_uni(), if !held_up && self.reads.len() < MAX_READS => match stream {
+                    Ok(stream) => self.read(stream).await,
+                    Err(_) => Err(End::Gone),
                 },
                 () = sleep(wait.unwrap_or_default()), if held_up => Ok(()),
             };
@@ -317,14 +349,16 @@ impl Agent {
         }
     }
 
-    fn read(&mut self, stream: RecvStream) {
-        let shared = Arc::clone(&self.shared);
-        self.reads.spawn(async move {
-            let mut turn = None;
-            let reading = read_frame(stream, Arc::clone(&shared.large), &mut turn);
-            let frame = timeout(shared.options.frame_timeout, reading).await.ok();
-            Read { received: shared.clock.now(), frame, _turn: turn }
-        });
+    /// Reads a stream. Mostly all of it is there already; else it is read on beside the others.
+    async fn read(&mut self, stream: RecvStream) -> Result<(), End> {
+        let mut reading = Box::pin(read(stream, Arc::clone(&self.shared)));
+        match poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await {
+            Poll::Ready(read) => self.take(read).await,
+            Poll::Pending => {
+                self.reads.spawn(read_in_time(reading, Arc::clone(&self.shared)));
+                Ok(())
+            }
+        }
     }
 
     async fn take(&mut self, read: Read) -> Result<(), End> {
@@ -404,21 +438,25 @@ impl Agent {
 struct Pace {
     interval: Duration,
     sent: Option<Instant>,
+    /// Whether there is an answer that was not handed out.
+    changed: bool,
 }
 
 impl Pace {
     /// The driver's newest answer, once it changed; acknowledgements wait until the last one is long enough ago.
-    /// Dropping the future midway loses nothing: an answer is marked as seen only when all waiting is done.
-    async fn next(&self, answered: &mut watch::Receiver<Answer>) -> Answer {
-        if answered.has_changed().is_ok_and(|changed| !changed) {
-            // Waits on a copy, which may be dropped; an error means that the driver is gone, as seen below.
-            let _ = answered.clone().changed().await;
+    /// Dropping the future midway loses nothing: that there is an answer is remembered.
+    async fn next(&mut self, answered: &mut watch::Receiver<Answer>) -> Answer {
+        if !self.changed {
+            // An error means that the driver is gone, as seen below.
+            let _ = answered.changed().await;
+            self.changed = true;
         }
         let newest = *answered.borrow();
         if let (Answer::Applied(..), Some(sent), true) = (newest, self.sent, answered.has_changed().is_ok()) {
             sleep_until(sent + self.interval).await;
         }
         let gone = answered.has_changed().is_err();
+        self.changed = false;
         match *answered.borrow_and_update() {
             answer @ Answer::End(..) => answer,
             _ if gone => Answer::End(CloseCode::Done, "the planner is going away, come back"),

@@ -1,17 +1,19 @@
 //! The control stream: frames with their length in front.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use plimsoll_common::wire::{Ack, FrameEncoder, Message, Request, WireError};
+use plimsoll_common::wire::{Ack, Message, Request, WireError};
 use quinn::{ReadError, RecvStream, SendStream};
 use tokio::time::timeout;
+
+use super::Shared;
 
 /// An agent that does not take an acknowledgement for this long is not listening.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest frame that is read off the control stream: a hello with the longest token, twice over. It is kept for as long as
 /// it takes to arrive.
-const MAX_CONTROL_FRAME_BYTES: usize = 32 * 1024;
+pub(super) const MAX_CONTROL_FRAME_BYTES: usize = 32 * 1024;
 
 /// The agent's side of the control stream.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ pub(super) enum Next {
     Frame(Vec<u8>),
     /// The agent ended its side.
     End,
-    /// A frame announced itself as too long.
+    /// A frame announced itself as longer than [`MAX_CONTROL_FRAME_BYTES`].
     TooLong,
     /// The connection or stream broke.
     Broken(ReadError),
@@ -79,12 +81,12 @@ fn take(buffer: &mut Vec<u8>) -> Result<Option<Vec<u8>>, WireError> {
 #[derive(Debug)]
 pub(super) struct ControlWriter {
     stream: SendStream,
-    encoder: FrameEncoder,
+    shared: Arc<Shared>,
 }
 
 impl ControlWriter {
-    pub(super) fn new(stream: SendStream) -> Result<Self, WireError> {
-        Ok(Self { stream, encoder: FrameEncoder::new()? })
+    pub(super) const fn new(stream: SendStream, shared: Arc<Shared>) -> Self {
+        Self { stream, shared }
     }
 
     /// Sends an acknowledgement; whether the agent takes it.
@@ -98,7 +100,7 @@ impl ControlWriter {
     }
 
     async fn send(&mut self, message: &Message) -> bool {
-        let Ok(frame) = self.encoder.encode(message, 0) else { return false };
+        let Ok(frame) = self.shared.encode(message) else { return false };
         let mut bytes = (frame.len() as u32).to_be_bytes().to_vec();
         bytes.extend(frame);
         matches!(timeout(WRITE_TIMEOUT, self.stream.write_all(&bytes)).await, Ok(Ok(())))

@@ -174,8 +174,10 @@ async fn the_control_stream_begins_with_a_hello_and_has_only_that() {
     astray.send_bytes(&hello_frame("node-1", 1)).await;
     assert_eq!(astray.closed().await.0, code(CloseCode::Order));
     let mut huge = Agent::connect(&planner, None).await;
-    huge.say(&vec![1; MAX_FRAME_BYTES + 1]).await;
-    assert_eq!(huge.closed().await.0, code(CloseCode::TooLarge));
+    huge.say(&vec![1; 32 * 1024 + 1]).await;
+    let (closed, reason) = huge.closed().await;
+    assert_eq!(closed, code(CloseCode::TooLarge));
+    assert!(reason.contains("longer than 32768 bytes"), "{reason}");
     planner.stop().await;
 }
 

@@ -1,6 +1,7 @@
 //! A whole planner in this process, real agents' connections and real HTTP requests.
 
 mod check;
+mod handshakes;
 mod http;
 mod ingest;
 mod simulate;
