@@ -21,10 +21,14 @@ use super::matching::{Matching, Wanted};
 /// The edge of the last bucket of lengths, which has none: longer than any context.
 const LONGEST: u64 = u32::MAX as u64;
 
+/// A window that ended so long before the last step is no part of the next one: it tells of another time's demand.
+const LATE: Micros = Micros(5_000_000);
+
 /// Adds reports up, for the engines that belong to a pool of the policy. Bounded by the engines that the fleet takes.
 #[derive(Debug)]
 pub struct Gather {
     matching: Arc<Matching>,
+    began: Micros,
     since: Micros,
     engines: BTreeMap<NodeName, BTreeMap<EngineId, Gains>>,
 }
@@ -117,7 +121,14 @@ impl Gather {
     /// Begins to add up for the pools of a policy.
     #[must_use]
     pub const fn new(matching: Arc<Matching>, now: Micros) -> Self {
-        Self { matching, since: now, engines: BTreeMap::new() }
+        Self { matching, began: now, since: now, engines: BTreeMap::new() }
+    }
+
+    /// Whether a window that ended then belongs to the step under way. After an outage, or to a planner that starts, agents
+    /// send minutes of windows at once: taken for one interval's, they would look like a burst.
+    #[must_use]
+    pub fn covers(&self, end: Micros) -> bool {
+        end >= self.began && end.saturating_add(LATE) >= self.since
     }
 
     /// Whether it adds up for these pools.
@@ -252,4 +263,26 @@ fn ranges<'a>(
             (lowest_in(cell).saturating_sub(1), Some(highest_in(cell)), *n)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_of_another_time_are_no_part_of_a_step() {
+        let s = |s: u64| Micros(s * 1_000_000);
+        let policy = "models: [{name: a, slo: {ttft: {limit: 1s}}, pools: [{name: p, max: 2, profile: llama-3.1-8b-h100-tp1}]}]";
+        let checked = crate::policy::parse(policy, &mut |name| {
+            plimsoll_engine::Profile::built_in(name).map_err(|error| error.to_string())
+        });
+        let matching = Arc::new(Matching::new(&checked.unwrap().policy));
+        let mut gather = Gather::new(matching, s(100));
+        // What an agent kept for a planner that starts.
+        assert!(!gather.covers(s(99)) && gather.covers(s(101)));
+        let fleet = Fleet::new(plimsoll_core::fleet::Limits::default());
+        let _ = gather.take(s(130), &fleet);
+        // A report on its way while the step was taken, and what an outage kept back.
+        assert!(gather.covers(s(129)) && gather.covers(s(126)) && !gather.covers(s(120)));
+    }
 }

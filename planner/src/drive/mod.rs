@@ -345,7 +345,7 @@ impl Driver {
         let span = Span { first, last, begin, end, leaving: observation.leaving };
         let (verdict, seq) = self.ledger.window(hello, span, now);
         if verdict == Verdict::Apply {
-            if let Some(gather) = &mut self.gather {
+            if let Some(gather) = self.gather.as_mut().filter(|gather| gather.covers(end)) {
                 gather.add(&observation);
             }
             self.fleet.observe(now, observation);
