@@ -177,9 +177,15 @@ impl Explained {
             line(&mut text, "refused", rule);
         }
         line(&mut text, "seen", &self.seen());
-        line(&mut text, "load", &load(one));
+        // Before demand is known, the sizes are only those that there are.
+        let known = !one.reasons.contains(&Reason::NoDemand);
+        if known {
+            line(&mut text, "load", &load(one));
+        }
         line(&mut text, "believed", &believed(one));
-        line(&mut text, "needs", &needs(one));
+        if known {
+            line(&mut text, "needs", &needs(one));
+        }
         let before = self.last_move.as_ref().map_or_else(
             || "no change is recorded".to_owned(),
             |last| {

@@ -58,7 +58,7 @@ fn play(controller: &mut Controller, from: u64, steps: &[Vec<Observation>]) -> V
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
 
     /// Invariant: whatever was observed, a controller restored from a written checkpoint decides and explains all that
     /// comes as the one that went on does, byte for byte, and its own checkpoint is the same.
