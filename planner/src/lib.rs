@@ -19,6 +19,7 @@ pub mod clock;
 pub mod config;
 pub mod drive;
 pub mod fold;
+mod http_get;
 pub mod ingest;
 pub mod journal;
 pub mod policy;

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plimsoll_common::ids::{EngineId, PoolName};
+use plimsoll_common::{
+    ids::{EngineId, ModelName, PoolName},
+    units::Micros,
+};
 use plimsoll_core::{
     fleet::{Counter, Counts, Freshness},
-    observe::{Engine, Gained, Latency, Observation},
+    observe::{Door, Engine, Gained, Latency, Observation, Replicas},
 };
 use serde::Serialize;
 
@@ -41,6 +44,13 @@ pub enum Finding {
         /// Why.
         why: String,
     },
+    /// The front-end of a model does not tell its demand: the engines' own arrivals count.
+    DemandUnknown {
+        /// The model.
+        model: ModelName,
+        /// Why.
+        why: String,
+    },
 }
 
 impl std::fmt::Display for Finding {
@@ -51,6 +61,9 @@ impl std::fmt::Display for Finding {
             }
             Self::EnginesWithoutPool { pool, engines, why } => {
                 write!(f, "{engines} engines of the pool {pool} belong to no pool of the policy: {why}")
+            }
+            Self::DemandUnknown { model, why } => {
+                write!(f, "the front-end of {model} does not tell its demand: {why}")
             }
         }
     }
@@ -98,6 +111,20 @@ pub fn fold(seen: &Seen, matching: &Matching, memory: &mut Memory) -> (Vec<Obser
     (observations, findings)
 }
 
+/// Adds what front-ends told. A pool without engines has its demand all the same: it is what brings the first.
+pub(super) fn at_doors(observations: &mut Vec<Observation>, doors: BTreeMap<PoolName, Door>, window: Micros) {
+    for (pool, door) in doors {
+        match observations.binary_search_by(|seen| seen.pool.cmp(&pool)) {
+            Ok(at) => observations[at].door = Some(door),
+            Err(at) => {
+                let none = Replicas { target: Some(0), ..Replicas::default() };
+                let seen = Observation { door: Some(door), replicas: none, ..Observation::new(pool, window) };
+                observations.insert(at, seen);
+            }
+        }
+    }
+}
+
 /// A name that is unique over the nodes.
 fn id(engine: &EngineSeen) -> EngineId {
     let own = &engine.identity.id;
@@ -137,7 +164,7 @@ fn itl(gains: &Gains) -> Latency {
         match tpot.mean_s() {
             Some(mean) if gaps > 0 => Latency {
                 count: gaps,
-                sum: plimsoll_common::units::Micros::from_secs_f64(mean * gaps as f64).unwrap_or_default(),
+                sum: Micros::from_secs_f64(mean * gaps as f64).unwrap_or_default(),
                 within: None,
             },
             _ => Latency::default(),

@@ -301,6 +301,25 @@ fn engines_of_no_pool_are_told() {
     );
 }
 
+#[test]
+fn a_front_end_tells_demand_of_a_pool_without_engines() {
+    let mut live = Live::new(policy(""));
+    let (mut observations, _) = live.step(1);
+    let pool = PoolName::parse("chat").unwrap();
+    let door = Door { arrived: Some(4), ..Door::default() };
+    at_doors(&mut observations, BTreeMap::from([(pool.clone(), door)]), SECOND);
+    assert_eq!((observations[0].door, observations[0].replicas.target), (Some(door), Some(0)));
+    let mut node = Node::new(vec![engine("a", None)]);
+    let report = node.report(vec![ready(1)], vec![]);
+    live.take(2, report);
+    let (mut observations, _) = live.step(3);
+    at_doors(&mut observations, BTreeMap::from([(pool, door)]), SECOND);
+    assert_eq!(
+        (observations.len(), observations[0].door, observations[0].replicas.ready),
+        (1, Some(door), 1)
+    );
+}
+
 proptest! {
     // However reports are cut into steps, nothing is lost and nothing is told twice.
     #[test]

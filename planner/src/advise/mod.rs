@@ -8,6 +8,7 @@
 //!
 //! The driver only adds up and copies; folding and stepping, which may run engines ahead, happen on the blocking pool.
 
+mod demand;
 mod fold;
 mod gather;
 mod matching;
@@ -30,6 +31,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use demand::{AtDoors, Doors};
 pub use fold::{Finding, Memory, fold};
 pub use gather::{EngineSeen, Gains, Gather, Lengths, Seen, Told};
 pub use matching::{Matching, Stranger, Wanted};
@@ -45,6 +47,8 @@ use crate::{
 
 /// Between two looks whether the policy's file was changed.
 const POLICY_LOOK: Duration = Duration::from_secs(2);
+/// How long front-ends may take to tell their demand, at most; and no longer than half an interval.
+const DOOR_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The task that steps the core.
 #[derive(Debug)]
@@ -52,6 +56,7 @@ pub struct Advisor {
     clock: Clock,
     questions: mpsc::Sender<Question>,
     file: PolicyFile,
+    doors: Doors,
     /// What goes to the blocking pool and comes back with each step.
     core: Option<Core>,
     matching: Arc<Matching>,
@@ -97,6 +102,7 @@ impl Advisor {
             clock,
             questions,
             core: Some(core),
+            doors: Doors::new(&policy.policy),
             file,
             advice,
             told: Vec::new(),
@@ -118,7 +124,8 @@ impl Advisor {
     }
 
     async fn advise(&mut self, cancel: CancellationToken) -> anyhow::Result<()> {
-        // From here on the driver adds up.
+        // What front-ends show now is what they are compared with later; and from here on the driver adds up.
+        tokio::select! { _ = self.at_doors() => (), () = cancel.cancelled() => return Ok(()) }
         let asked = self.ask(&cancel).await;
         let mut due = Instant::now() + self.interval;
         let mut look = Instant::now() + POLICY_LOOK;
@@ -129,11 +136,18 @@ impl Advisor {
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
                 () = sleep_until(due) => {
+                    let told = tokio::select! {
+                        told = self.at_doors() => told,
+                        () = cancel.cancelled() => return Ok(()),
+                    };
                     let Some(seen) = self.ask(&cancel).await else { return Ok(()) };
                     // A step is short; one that was begun is finished and recorded, also when the planner ends.
-                    self.step(seen).await?;
-                    // A step that took longer than the interval is followed by a whole one.
-                    due = (due + self.interval).max(Instant::now());
+                    self.step(seen, told).await?;
+                    due += self.interval;
+                    if due < Instant::now() {
+                        // A step that took longer than the interval is followed by a whole one.
+                        due = Instant::now() + self.interval;
+                    }
                 }
                 () = sleep_until(look) => {
                     if self.file.look(self.clock.now()).await {
@@ -149,6 +163,10 @@ impl Advisor {
         }
     }
 
+    async fn at_doors(&mut self) -> AtDoors {
+        self.doors.read(DOOR_PATIENCE.min(self.interval / 2)).await
+    }
+
     /// Takes what was gathered; `None` when the planner ends.
     async fn ask(&self, cancel: &CancellationToken) -> Option<Seen> {
         let (reply, answer) = oneshot::channel();
@@ -160,13 +178,15 @@ impl Advisor {
     }
 
     /// One step, off the event loop.
-    async fn step(&mut self, seen: Seen) -> anyhow::Result<()> {
+    async fn step(&mut self, seen: Seen, told: AtDoors) -> anyhow::Result<()> {
         let Some(mut core) = self.core.take() else { anyhow::bail!("the core was lost in a step") };
         let matching = Arc::clone(&self.matching);
         let worked = tokio::task::spawn_blocking(move || {
             let begun = Instant::now();
             let now = seen.now;
-            let (observations, findings) = fold(&seen, &matching, &mut core.memory);
+            let (mut observations, mut findings) = fold(&seen, &matching, &mut core.memory);
+            findings.extend(told.findings);
+            fold::at_doors(&mut observations, told.doors, seen.window);
             let step = core.step(now, &observations);
             Worked { now, step, refused: core.controller.refused(), findings, took: begun.elapsed(), core }
         });
@@ -196,6 +216,7 @@ impl Advisor {
         let policy = self.file.in_force();
         self.matching = Arc::new(Matching::new(&policy.policy));
         self.interval = interval_of(policy);
+        self.doors = Doors::new(&policy.policy);
         if let Some(core) = &mut self.core {
             let basis = basis(policy);
             let learned = core.controller.checkpoint();

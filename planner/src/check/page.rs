@@ -3,12 +3,7 @@
 use std::{fmt, time::Duration};
 
 use anyhow::{Context as _, bail};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::{Request, Uri, body::Bytes};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper::Uri;
 use plimsoll_core::policy::{ModelPolicy, Policy};
 use plimsoll_pages::{
     EnginePage,
@@ -17,6 +12,8 @@ use plimsoll_pages::{
     slo::{Buckets, Slo, edges_of},
 };
 use serde::Serialize;
+
+use crate::http_get::get;
 
 /// An engine that does not answer within this does not answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -144,16 +141,4 @@ fn fetch(page: &str) -> anyhow::Result<Vec<u8>> {
         .block_on(async { tokio::time::timeout(PATIENCE, get(uri)).await })
         .with_context(|| format!("--page {page}: no answer within {} s", PATIENCE.as_secs()))?
         .with_context(|| format!("--page {page}"))
-}
-
-async fn get(uri: Uri) -> anyhow::Result<Vec<u8>> {
-    let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    let request = Request::get(uri).header("accept", "text/plain").body(Empty::new())?;
-    let answer = client.request(request).await?;
-    if !answer.status().is_success() {
-        bail!("the answer is {}; metrics are usually at /metrics", answer.status());
-    }
-    let body = Limited::new(answer.into_body(), Limits::default().page_bytes).collect().await;
-    let body = body.map_err(|error| anyhow::anyhow!("the page can't be read: {error}"))?;
-    Ok(body.to_bytes().to_vec())
 }
