@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use crate::{
+    act,
     args::{Args, Scenario},
     faults, load,
     plan::Plan,
@@ -29,7 +30,7 @@ const EXIT_SECOND_SIGNAL: u8 = 130;
 pub async fn run(args: &Args, world: World, trace: Option<Vec<Request>>) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let mut screen = Screen::new(args.plain);
-    let plan = Plan::new(args.nodes);
+    let plan = if args.act { Plan::to_act() } else { Plan::new(args.nodes) };
     let say = |line: &str| drop(Screen::new(true).say(&[line.to_owned()]));
     let mut stage = tokio::select! {
         stage = Stage::set(world.shielded(), &plan, args.speed, say) => stage?,
@@ -40,6 +41,7 @@ pub async fn run(args: &Args, world: World, trace: Option<Vec<Request>>) -> anyh
     places.push(String::new());
     screen.say(&places)?;
     let requests = match &trace {
+        None if args.act => act::requests(&plan, args.seed),
         Some(trace) => load::dealt(&plan.models, trace, args.seed),
         None => load::synthetic(&plan.models, args.rate(), args.seed),
     };
@@ -47,7 +49,7 @@ pub async fn run(args: &Args, world: World, trace: Option<Vec<Request>>) -> anyh
     let shown = tokio::select! {
         biased;
         () = signals.next() => Ok(ExitCode::SUCCESS),
-        shown = show(&mut watch, &mut stage, &mut screen, args) => shown,
+        shown = show(&mut watch, &mut stage, &mut screen, (args, &plan)) => shown,
     };
     drop(watch);
     screen.say(&[
@@ -71,8 +73,11 @@ async fn show(
     watch: &mut Watch,
     stage: &mut Stage,
     screen: &mut Screen,
-    args: &Args,
+    (args, plan): (&Args, &Plan),
 ) -> anyhow::Result<ExitCode> {
+    if args.act {
+        return act::play(watch, stage, screen, plan).await;
+    }
     match args.scenario {
         Scenario::Steady => steady(watch, stage, screen, args.duration).await.map(|()| ExitCode::SUCCESS),
         Scenario::Faults => faulty(watch, stage, screen).await,

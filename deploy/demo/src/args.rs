@@ -39,6 +39,11 @@ pub struct Args {
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = positive)]
     pub speed: f64,
 
+    /// Follow the advice: engines are started and stopped as the planner says, through a burst of about four minutes. Ends by
+    /// itself, with what was attained and what it took, and with exit code 1 if the SLO was missed.
+    #[arg(long, conflicts_with_all = ["workload", "nodes", "scenario", "duration", "rate"])]
+    pub act: bool,
+
     /// Seed of arrivals and lengths.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,

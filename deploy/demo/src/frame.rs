@@ -3,7 +3,7 @@
 use crate::{
     load::Tally,
     look::Compared,
-    sight::{AgentStatus, Gpu, Model},
+    sight::{Advised, AgentStatus, Gpu, Model},
 };
 
 /// One look.
@@ -15,6 +15,8 @@ pub struct Frame {
     pub load: Tally,
     /// In the planner's order.
     pub models: Vec<ModelLine>,
+    /// What is advised for each pool.
+    pub advice: Vec<Advised>,
     /// In the plan's order.
     pub nodes: Vec<NodeLine>,
     /// What stands below.

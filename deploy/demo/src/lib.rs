@@ -6,6 +6,7 @@
 //! are about; [`frame`] is what is shown, [`table`] its text and [`screen`] where it goes. [`app`] holds it together,
 //! [`watch`] what it knows while it runs, and [`faults`] is what it does to engines when it is asked to.
 
+pub mod act;
 pub mod app;
 pub mod args;
 pub mod exact;
@@ -14,6 +15,7 @@ pub mod frame;
 pub mod load;
 pub mod look;
 pub mod plan;
+pub mod policy;
 pub mod screen;
 pub mod sight;
 pub mod stage;

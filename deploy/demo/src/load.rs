@@ -38,6 +38,23 @@ pub fn synthetic(models: &[ModelPlan], rate: f64, seed: u64) -> Vec<Requests> {
     streams.collect()
 }
 
+/// Requests for a model at a rate that changes over time: `rate` times what `shape` says of a time, which is at most
+/// `most`.
+#[must_use]
+pub fn shaped(
+    model: &ModelPlan,
+    rate: f64,
+    most: f64,
+    shape: impl Fn(Duration) -> f64 + Send + 'static,
+    seed: u64,
+) -> Requests {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(2);
+    let highest = Synthetic::new(rate * most, None, model.input, model.output, seed);
+    // By thinning: of arrivals at the highest rate, each is kept with the probability rate / highest rate.
+    Box::new(highest.filter(move |request| rng.random::<f64>() * most < shape(request.at)))
+}
+
 /// A trace dealt out to the models by their shares.
 #[must_use]
 pub fn dealt(models: &[ModelPlan], trace: &[Request], seed: u64) -> Vec<Requests> {
@@ -89,24 +106,53 @@ struct State {
 }
 
 /// What is known of a replica.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Replica {
+    address: SocketAddr,
+    /// Whether it gets new requests.
+    is_open: bool,
     /// Requests in flight there.
     in_flight: usize,
     /// Until when it gets none, since one failed: who refuses at once would otherwise always have the fewest.
     rests_until: Option<Instant>,
 }
 
+impl Replica {
+    const fn new(address: SocketAddr) -> Self {
+        Self { address, is_open: true, in_flight: 0, rests_until: None }
+    }
+}
+
 impl Load {
     /// Starts to ask the replicas of a model.
     #[must_use]
     pub fn start(http: Http, model: &'static str, replicas: Vec<SocketAddr>, requests: Requests) -> Self {
-        let at = vec![Replica::default(); replicas.len()];
+        let at = replicas.into_iter().map(Replica::new).collect();
         let state = Arc::new(Mutex::new(State { tally: Tally::default(), in_flight: BTreeSet::new(), at }));
         let enough = Arc::new(Notify::new());
-        let sender = Sender { http, model, replicas, state: Arc::clone(&state), enough: Arc::clone(&enough) };
+        let sender = Sender { http, model, state: Arc::clone(&state), enough: Arc::clone(&enough) };
         let task = tokio::spawn(sender.send(requests));
         Self { state, enough, task }
+    }
+
+    /// Asks another replica too; its number.
+    pub fn join(&self, address: SocketAddr) -> usize {
+        let mut state = lock(&self.state);
+        state.at.push(Replica::new(address));
+        state.at.len() - 1
+    }
+
+    /// Whether a replica is to get new requests; the ones that join do.
+    pub fn open(&self, replica: usize, is_open: bool) {
+        if let Some(replica) = lock(&self.state).at.get_mut(replica) {
+            replica.is_open = is_open;
+        }
+    }
+
+    /// Requests in flight at a replica.
+    #[must_use]
+    pub fn in_flight_at(&self, replica: usize) -> usize {
+        lock(&self.state).at.get(replica).map_or(0, |replica| replica.in_flight)
     }
 
     /// Sends nothing more; what is in flight is waited for.
@@ -147,7 +193,6 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 struct Sender {
     http: Http,
     model: &'static str,
-    replicas: Vec<SocketAddr>,
     state: Arc<Mutex<State>>,
     enough: Arc<Notify>,
 }
@@ -162,8 +207,8 @@ impl Sender {
                 () = self.enough.notified() => break,
             }
             while answers.try_join_next().is_some() {}
-            if let Some((replica, sent)) = depart(&self.state, id) {
-                answers.spawn(self.ask(request, id, replica, sent));
+            if let Some(departure) = depart(&self.state, id) {
+                answers.spawn(self.ask(request, id, departure));
             }
         }
         while answers.join_next().await.is_some() {}
@@ -173,11 +218,9 @@ impl Sender {
         &self,
         request: Request,
         id: u64,
-        replica: usize,
-        sent: u64,
+        Departure { replica, address, sent }: Departure,
     ) -> impl Future<Output = ()> + Send + use<> {
         let (http, state, model) = (self.http.clone(), Arc::clone(&self.state), self.model);
-        let address = self.replicas[replica];
         let Request { input_tokens, output_tokens, .. } = request;
         let prompt = Prompt { id, input_tokens, output_tokens, shared_tokens: 0 };
         async move {
@@ -194,8 +237,15 @@ impl Sender {
     }
 }
 
-/// Notes a request that goes out: to the replica with the fewest in flight. `None` where there are too many.
-fn depart(state: &Mutex<State>, id: u64) -> Option<(usize, u64)> {
+/// Where and when a request goes out, microseconds since 1970.
+struct Departure {
+    replica: usize,
+    address: SocketAddr,
+    sent: u64,
+}
+
+/// Notes a request that goes out: to the open replica with the fewest in flight. `None` where there are too many.
+fn depart(state: &Mutex<State>, id: u64) -> Option<Departure> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let sent = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
     let mut state = lock(state);
@@ -204,13 +254,16 @@ fn depart(state: &Mutex<State>, id: u64) -> Option<(usize, u64)> {
         return None;
     }
     let begins = Instant::now();
-    let (replica, _) = state.at.iter().enumerate().min_by_key(|(at, replica)| {
-        (replica.rests_until.is_some_and(|until| begins < until), replica.in_flight, *at)
-    })?;
+    let open = state.at.iter().enumerate().filter(|(_, replica)| replica.is_open);
+    let (replica, address) = open
+        .min_by_key(|(at, replica)| {
+            (replica.rests_until.is_some_and(|until| begins < until), replica.in_flight, *at)
+        })
+        .map(|(at, replica)| (at, replica.address))?;
     state.at[replica].in_flight += 1;
     state.in_flight.insert((sent, id));
     state.tally.sent += 1;
-    Some((replica, sent))
+    Some(Departure { replica, address, sent })
 }
 
 #[cfg(test)]
@@ -232,12 +285,14 @@ mod tests {
 
     #[test]
     fn requests_go_to_the_replica_with_the_fewest_that_did_not_just_fail() {
-        let replica = |in_flight| Replica { in_flight, rests_until: None };
-        let failed = Replica { in_flight: 0, rests_until: Some(Instant::now() + Duration::from_secs(60)) };
-        let at = vec![replica(2), replica(0), replica(1), failed];
+        let fresh = Replica::new(SocketAddr::from(([127, 0, 0, 1], 1)));
+        let replica = |in_flight| Replica { in_flight, ..fresh };
+        let failed = Replica { rests_until: Some(Instant::now() + Duration::from_secs(60)), ..fresh };
+        let closed = Replica { is_open: false, ..fresh };
+        let at = vec![replica(2), replica(0), replica(1), failed, closed];
         let state = State { tally: Tally::default(), in_flight: BTreeSet::new(), at };
         let state = Mutex::new(state);
-        let to: Vec<_> = (0..4).filter_map(|id| depart(&state, id)).map(|(replica, _)| replica).collect();
+        let to: Vec<_> = (0..4).filter_map(|id| depart(&state, id)).map(|to| to.replica).collect();
         assert_eq!(to, [1, 1, 2, 0]);
         assert_eq!(lock(&state).tally.sent, 4);
     }

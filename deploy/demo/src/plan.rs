@@ -12,6 +12,28 @@ pub struct Plan {
     pub nodes: Vec<NodePlan>,
     /// The models that have a replica.
     pub models: Vec<ModelPlan>,
+    /// What may come of them, and how they start.
+    pub scaling: Scaling,
+}
+
+/// How pools may be scaled, and how their engines start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scaling {
+    /// The fewest and the most replicas of a pool.
+    pub bounds: (u32, u32),
+    /// How long an engine takes to start, seconds.
+    pub start_up_s: u32,
+    /// The most sequences that run in an engine at once; the profile's where it is not given.
+    pub max_num_seqs: Option<u32>,
+    /// How long what was wanted is kept, seconds; the policy's default where it is not given.
+    pub keep_s: Option<u32>,
+}
+
+impl Scaling {
+    /// Nothing is scaled: engines are there at once.
+    const NONE: Self = Self { bounds: (1, 8), start_up_s: 0, max_num_seqs: None, keep_s: None };
+    /// Small engines that a machine of two cores can play several of, and that start as fast as is worth watching.
+    const ACT: Self = Self { bounds: (2, 6), start_up_s: 4, max_num_seqs: Some(6), keep_s: Some(20) };
 }
 
 /// A node: one agent.
@@ -32,7 +54,7 @@ pub struct ReplicaPlan {
     pub name: String,
     /// The model it serves.
     pub model: &'static str,
-    /// The emulator's profile.
+    /// The emulator's profile, after which its pool is named.
     pub profile: &'static str,
     /// Indexes of its GPUs on the node.
     pub gpus: Vec<usize>,
@@ -49,6 +71,10 @@ pub struct ModelPlan {
     pub input: Lengths,
     /// OSL.
     pub output: Lengths,
+    /// The longest time to first token that is promised, milliseconds.
+    pub ttft_ms: u32,
+    /// The longest mean time between tokens that is promised, milliseconds.
+    pub itl_ms: u32,
 }
 
 const LLAMA: ModelPlan = ModelPlan {
@@ -56,12 +82,16 @@ const LLAMA: ModelPlan = ModelPlan {
     share: 0.75,
     input: Lengths { median: 500.0, sigma: 1.0, least: 8, most: 8000 },
     output: Lengths { median: 120.0, sigma: 0.7, least: 4, most: 600 },
+    ttft_ms: 500,
+    itl_ms: 30,
 };
 const QWEN: ModelPlan = ModelPlan {
     name: "qwen3-32b",
     share: 0.25,
     input: Lengths { median: 1000.0, sigma: 0.9, least: 16, most: 12_000 },
     output: Lengths { median: 160.0, sigma: 0.6, least: 8, most: 500 },
+    ttft_ms: 2000,
+    itl_ms: 40,
 };
 
 /// An engine before it has a name: model, profile, GPUs.
@@ -88,7 +118,23 @@ impl Plan {
         let mut models: Vec<ModelPlan> = [LLAMA, QWEN].into_iter().filter(served).collect();
         let shares: f64 = models.iter().map(|model| model.share).sum();
         models.iter_mut().for_each(|model| model.share /= shares);
-        Self { nodes, models }
+        Self { nodes, models, scaling: Scaling::NONE }
+    }
+
+    /// One board with two replicas, and room for others.
+    #[must_use]
+    pub fn to_act() -> Self {
+        let mut plan = Self::new(1);
+        // Engines of six requests at a time queue early: a second for the first token is what they can keep.
+        plan.models.iter_mut().for_each(|model| model.ttft_ms = 1_000);
+        Self { scaling: Scaling::ACT, ..plan }
+    }
+
+    /// The same replica once more, on another GPU.
+    #[must_use]
+    pub fn another(of: &ReplicaPlan, number: u32, gpu: usize) -> ReplicaPlan {
+        let name = of.name.trim_end_matches(|c: char| c.is_ascii_digit());
+        ReplicaPlan { name: format!("{name}{number}"), gpus: vec![gpu], ..of.clone() }
     }
 }
 

@@ -30,6 +30,26 @@ pub struct Model {
     pub windows: BTreeMap<String, Window>,
 }
 
+/// `/api/v1/plan` of the planner.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Advice {
+    /// One a pool of which engines were seen.
+    pub pools: Vec<Advised>,
+}
+
+/// What is advised for a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Advised {
+    /// Its name.
+    pub pool: String,
+    /// Replicas that there are.
+    pub from: u32,
+    /// Replicas that there should be.
+    pub to: u32,
+    /// Why.
+    pub text: String,
+}
+
 /// `/api/v1/engines` of the planner, with windows.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Engines {

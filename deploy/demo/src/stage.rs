@@ -16,8 +16,9 @@ use plimsoll_tests::{
 };
 
 use crate::{
-    plan::{NodePlan, Plan, ReplicaPlan},
-    sight::{AgentEngines, EngineStates, PlannerEngines},
+    plan::{NodePlan, Plan, ReplicaPlan, Scaling},
+    policy,
+    sight::{Advice, Advised, AgentEngines, EngineStates, PlannerEngines},
 };
 
 /// All that runs. Dropped, it ends in the order of its fields.
@@ -27,11 +28,31 @@ pub struct Stage {
     pub agents: Vec<(String, Agent)>,
     /// The planner.
     pub planner: Planner,
-    /// All engines.
+    /// All engines that serve.
     pub engines: Vec<Emulator>,
     /// For pages of all of them.
     pub http: Http,
+    /// What the agents were started with, in their order.
+    specs: Vec<AgentSpec>,
+    speed: f64,
+    scaling: Scaling,
     world: World,
+}
+
+/// An engine that was launched and does not serve yet. Dropped, it ends.
+#[derive(Debug)]
+pub struct Starting {
+    spec: EmulatorSpec,
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Starting {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.process.name()
+    }
 }
 
 impl Stage {
@@ -49,11 +70,24 @@ impl Stage {
         let mut planner = PlannerSpec::new("planner", tls);
         // Often enough that a look at its models and one at its engines mostly see the same windows.
         planner.flags = ["--publish-interval", "100ms"].map(str::to_owned).to_vec();
+        let policy = world.file("policy.yaml");
+        std::fs::write(&policy, policy::policy(plan))
+            .with_context(|| format!("{} can't be written", policy.display()))?;
+        planner.flags.extend(["--policy".to_owned(), policy.display().to_string()]);
         let planner = planner.start(&world, &http).await?;
-        let mut stage = Self { agents: Vec::new(), planner, engines: Vec::new(), http, world };
+        let mut stage = Self {
+            agents: Vec::new(),
+            planner,
+            engines: Vec::new(),
+            http,
+            specs: Vec::new(),
+            speed,
+            scaling: plan.scaling,
+            world,
+        };
         for node in &plan.nodes {
             shown(&format!("starting {}: {} and {} engines", node.name, node.scenario, node.replicas.len()));
-            let agent = stage.node(node, &authority, speed).await?;
+            let agent = stage.node(node, &authority).await?;
             stage.agents.push((node.name.clone(), agent));
         }
         for ((_, agent), node) in stage.agents.iter_mut().zip(&plan.nodes) {
@@ -74,23 +108,16 @@ impl Stage {
         .await
     }
 
-    async fn node(&mut self, node: &NodePlan, authority: &Authority, speed: f64) -> anyhow::Result<Agent> {
+    async fn node(&mut self, node: &NodePlan, authority: &Authority) -> anyhow::Result<Agent> {
         let world = &self.world;
         let activity = world.file(&format!("activity-{}", node.name));
         std::fs::create_dir(&activity).with_context(|| format!("{} can't be made", activity.display()))?;
         let board = Board { scenario: node.scenario.to_owned(), activity: Some(activity.clone()) };
         let mut endpoints = Vec::new();
         for replica in &node.replicas {
-            let gpus: Vec<String> = replica.gpus.iter().map(|index| board.gpu(&node.name, *index)).collect();
-            let spec = EmulatorSpec {
-                speed,
-                gpus: gpus.clone(),
-                activity: Some(activity.clone()),
-                flags: ["--stop-fraction", "0.5"].map(str::to_owned).to_vec(),
-                ..EmulatorSpec::new(&replica.name, replica.model, replica.profile)
-            };
+            let spec = self.engine(replica, &node.name, &board);
             let engine = spec.start(world, &self.http).await?;
-            endpoints.push(endpoint(replica, engine.url(), gpus));
+            endpoints.push(endpoint(replica, engine.url(), spec.gpus));
             self.engines.push(engine);
         }
         let spec = AgentSpec {
@@ -103,7 +130,95 @@ impl Stage {
             }),
             ..AgentSpec::new(&node.name)
         };
-        spec.start(world, &self.http).await
+        let agent = spec.start(world, &self.http).await?;
+        self.specs.push(spec);
+        Ok(agent)
+    }
+
+    /// An engine of a node.
+    fn engine(&self, replica: &ReplicaPlan, node: &str, board: &Board) -> EmulatorSpec {
+        let mut flags = vec!["--stop-fraction".to_owned(), "0.5".to_owned()];
+        if let Some(max_num_seqs) = self.scaling.max_num_seqs {
+            flags.extend(["--max-num-seqs".to_owned(), max_num_seqs.to_string()]);
+        }
+        if self.scaling.start_up_s > 0 {
+            flags.extend(["--startup-delay".to_owned(), self.scaling.start_up_s.to_string()]);
+        }
+        EmulatorSpec {
+            speed: self.speed,
+            gpus: replica.gpus.iter().map(|index| board.gpu(node, *index)).collect(),
+            activity: board.activity.clone(),
+            flags,
+            ..EmulatorSpec::new(&replica.name, replica.model, replica.profile)
+        }
+    }
+
+    /// Starts another engine on a node, and declares it to the node's agent at once. It serves in a while.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn launch(&mut self, node: usize, replica: &ReplicaPlan) -> anyhow::Result<Starting> {
+        let agent = self.specs.get(node).context("there is no such node")?;
+        let board = agent.board.as_ref().context("the node has no GPUs")?;
+        // The agent is to know where the engine will be before it is there.
+        let address = free_address()?;
+        let spec = EmulatorSpec { listen: Some(address), ..self.engine(replica, &agent.node, board) };
+        let process = spec.launch(&self.world)?;
+        self.declare(node, |endpoints| {
+            endpoints.push(endpoint(replica, format!("http://{address}"), spec.gpus.clone()));
+        })?;
+        Ok(Starting { spec, process, address })
+    }
+
+    /// Takes an engine in that was launched, if it serves by now.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub async fn take_in(&mut self, mut starting: Starting) -> anyhow::Result<Option<Starting>> {
+        starting.process.check()?;
+        let answer = self.http.get(starting.address, "/emulator/exact").await;
+        if !answer.is_ok_and(|answer| answer.status.is_success()) {
+            return Ok(Some(starting));
+        }
+        let Starting { spec, process, .. } = starting;
+        let log = spec.request_log(&self.world);
+        self.engines.push(spec.serving(process, log, &self.http).await?);
+        Ok(None)
+    }
+
+    /// Ends an engine that serves, in order, and declares it no longer.
+    ///
+    /// # Errors
+    /// When there is no such engine, or it does not end.
+    pub async fn retire(&mut self, node: usize, name: &str) -> anyhow::Result<()> {
+        self.undeclare(node, name)?;
+        let at = self.engines.iter().position(|engine| engine.process.name() == name);
+        let mut engine = self.engines.remove(at.with_context(|| format!("there is no engine {name}"))?);
+        end([&mut engine.process]).await
+    }
+
+    /// Declares an engine no longer.
+    ///
+    /// # Errors
+    /// When its agent's file can't be written.
+    pub fn undeclare(&mut self, node: usize, name: &str) -> anyhow::Result<()> {
+        self.declare(node, |endpoints| endpoints.retain(|endpoint| endpoint.id != name))
+    }
+
+    fn declare(&mut self, node: usize, change: impl FnOnce(&mut Vec<EndpointSpec>)) -> anyhow::Result<()> {
+        let agent = self.specs.get_mut(node).context("there is no such node")?;
+        change(&mut agent.endpoints);
+        agent.declare(&self.world).map(drop)
+    }
+
+    /// What the planner advises.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn advice(&self) -> anyhow::Result<Vec<Advised>> {
+        let page = self.http.get(self.planner.address, "/api/v1/plan").await?;
+        let advice: Advice = page.parse().context("/api/v1/plan of the planner")?;
+        Ok(advice.pools)
     }
 
     /// Fails if a process has ended.
@@ -188,7 +303,7 @@ impl Stage {
         let mut lines = vec![
             format!("planner   {}", url(planner, "/")),
             format!(
-                "  API     {}  (also gpus, engines, pools, nodes, fleet)",
+                "  API     {}  (also plan, gpus, engines, pools, nodes, fleet)",
                 url(planner, "/api/v1/models")
             ),
             format!("  metrics {}", url(planner, "/metrics")),
@@ -222,11 +337,17 @@ fn endpoint(replica: &ReplicaPlan, url: String, gpus: Vec<String>) -> EndpointSp
     EndpointSpec {
         id: replica.name.clone(),
         url,
-        pool: None,
+        pool: Some(replica.profile.to_owned()),
         replica: Some(replica.name.clone()),
         gpus,
         keys: BTreeMap::new(),
     }
+}
+
+/// A port that is free now. Somebody else may take it before it is used, which ends the demo with a reason.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    let socket = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
+    Ok(socket.local_addr()?)
 }
 
 async fn end(processes: impl IntoIterator<Item = &mut Process>) -> anyhow::Result<()> {

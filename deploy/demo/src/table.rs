@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::{
     frame::{Frame, ModelLine, NodeLine},
     look::{Compared, Pair},
-    sight::PlannerEngines,
+    sight::{Advised, PlannerEngines},
 };
 
 const GIB: f64 = (1u64 << 30) as f64;
@@ -22,6 +22,11 @@ pub fn table(frame: &Frame) -> Vec<String> {
     ));
     lines.extend(frame.models.iter().map(model_line));
     lines.push(String::new());
+    if !frame.advice.is_empty() {
+        lines.push(format!("{:<24}{:>8}{:>9}  {}", "POOL", "REPLICAS", "ADVISED", "WHY"));
+        lines.extend(frame.advice.iter().map(advice_line));
+        lines.push(String::new());
+    }
     if frame.notes.is_empty() {
         lines.extend(latency_lines(&frame.models));
         lines.push(String::new());
@@ -83,6 +88,16 @@ pub fn plain(frame: &Frame) -> Vec<String> {
         text
     };
     let mut lines: Vec<String> = frame.models.iter().map(line).collect();
+    lines.extend(frame.advice.iter().map(|advised| {
+        format!(
+            "{} {}: {} replicas, {} advised ({})",
+            clock(frame.elapsed_seconds),
+            advised.pool,
+            advised.from,
+            advised.to,
+            advised.text
+        )
+    }));
     let bytes = frame.nodes.iter().map(|node| node.report_bytes_per_second).sum::<Option<f64>>();
     let busy: Vec<String> = frame
         .nodes
@@ -170,6 +185,13 @@ fn summary(frame: &Frame) -> String {
         let _ = write!(text, " (last: {failure})");
     }
     text
+}
+
+/// The text repeats the numbers: `forecast: 3 → 5; 14.2 requests a second now, …`.
+fn advice_line(advised: &Advised) -> String {
+    let (reasons, rest) = advised.text.split_once(": ").unwrap_or((&advised.text, ""));
+    let numbers = rest.split_once("; ").map_or("", |(_, numbers)| numbers);
+    format!("{:<24}{:>8}{:>9}  {reasons}: {numbers}", advised.pool, advised.from, advised.to)
 }
 
 fn model_line(line: &ModelLine) -> String {
@@ -329,6 +351,12 @@ mod tests {
                 last_failure: Some("cut off".to_owned()),
             },
             models: vec![ModelLine { now, latencies: Some(compared) }],
+            advice: vec![Advised {
+                pool: "llama-3.1-8b-h100-tp1".to_owned(),
+                from: 2,
+                to: 3,
+                text: "forecast: 2 → 3; 21.4 requests a second now, 24.9 ahead, 10.2 a replica".to_owned(),
+            }],
             nodes: vec![NodeLine {
                 node: "node-a".to_owned(),
                 gpus: vec![gpu(&["llama-a0"], Some(40.0)), gpu(&[], Some(0.0))],
@@ -347,6 +375,7 @@ mod tests {
         for piece in [
             "1:23  512 requests sent, 14 in flight, 1 failed (last: cut off)",
             "llama-3.1-8b            3        –           –        9        –     1.2 %",
+            "llama-3.1-8b-h100-tp1          2        3  forecast: 21.4 requests a second now, 24.9 ahead, 10.2 a replica",
             "window of 60 s that ended 3 s ago",
             "llama-3.1-8b  TTFT       40.0 (20–60)    50.0     200 (100–250)     250     3000 (1500–∞)    3750",
             "llama-3.1-8b  ITL         10.0 (5–25)    12.5                 –       –                 –       –",
@@ -386,11 +415,12 @@ mod tests {
     #[test]
     fn plain_lines_say_the_same() {
         let lines = plain(&frame());
-        assert_eq!(lines.len(), 2);
+        assert_eq!(lines.len(), 3);
         assert!(lines[0].starts_with(
             "1:23 llama-3.1-8b: – req/s, 9 running, – waiting; 3 s ago: TTFT ms p50 40.0 (20–60) exact 50.0"
         ));
-        assert!(lines[1].contains("node-a 2 (1) util 40 %"), "{}", lines[1]);
+        assert!(lines[1].contains("2 replicas, 3 advised (forecast: 2 → 3"), "{}", lines[1]);
+        assert!(lines[2].contains("node-a 2 (1) util 40 %"), "{}", lines[2]);
     }
 
     #[test]
@@ -408,6 +438,6 @@ mod tests {
         assert_eq!(lines.len(), 2 + 6);
         assert_eq!(lines[2], "llama-3.1-8b  TTFT  p50        40.0             20–60      50.0   -20 %");
         assert_eq!(lines[6], "llama-3.1-8b  ITL   p95           –                 –         –       –");
-        assert!(table(&frame()).iter().all(|line| line.chars().count() <= 110));
+        assert!(table(&frame()).iter().all(|line| line.chars().count() <= 110), "{:#?}", table(&frame()));
     }
 }

@@ -1,6 +1,9 @@
 //! What is known while the load runs: asked of the planner, the agents and the engines' records.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context;
 use plimsoll_tests::wait;
@@ -75,13 +78,24 @@ impl Watch {
         self.models.iter().for_each(|model| model.load.finish());
     }
 
+    /// Asks another replica of a model too; the number under which it is known there.
+    pub(crate) fn join(&self, model: &str, address: SocketAddr) -> Option<usize> {
+        Some(self.load_of(model)?.join(address))
+    }
+
+    /// The load on a model.
+    pub(crate) fn load_of(&self, model: &str) -> Option<&Load> {
+        self.models.iter().find(|watched| watched.name == model).map(|watched| &watched.load)
+    }
+
     /// One look at everything.
     pub(crate) async fn frame(&mut self, stage: &Stage) -> anyhow::Result<Frame> {
         let seen = self.look(stage, LIVE).await?;
         let models = self.lines(seen, LIVE)?;
         let nodes = self.nodes(stage).await?;
+        let advice = stage.advice().await?;
         let elapsed_seconds = self.begun.elapsed().as_secs_f64();
-        Ok(Frame { elapsed_seconds, load: self.tally(), models, nodes, notes: Vec::new() })
+        Ok(Frame { elapsed_seconds, load: self.tally(), models, advice, nodes, notes: Vec::new() })
     }
 
     /// One look without latencies, and with how the engines are: where engines die and restart, the samples of planner and
@@ -97,8 +111,9 @@ impl Watch {
         }
         let nodes = self.nodes(stage).await?;
         let notes = table::engine_states(&stage.states().await?);
+        let advice = stage.advice().await?;
         let elapsed_seconds = self.begun.elapsed().as_secs_f64();
-        Ok(Frame { elapsed_seconds, load: self.tally(), models, nodes, notes })
+        Ok(Frame { elapsed_seconds, load: self.tally(), models, advice, nodes, notes })
     }
 
     /// Minutes and seconds since the load began.
@@ -154,7 +169,7 @@ impl Watch {
         Ok(lines)
     }
 
-    fn tally(&self) -> Tally {
+    pub(crate) fn tally(&self) -> Tally {
         let mut sum = Tally::default();
         for tally in self.models.iter().map(|model| model.load.tally()) {
             sum.sent += tally.sent;

@@ -20,7 +20,7 @@ use crate::{
     observe::{Engine, Latency, Observation},
     perf::{Calibration, CapacityTable, Decoding, Known, Mix, Prefilling, Question},
     plan::{Load, Needs, by_thresholds, queue_within_slo, size},
-    policy::{History, Load as Thresholds},
+    policy::{Behavior, History, Load as Thresholds},
     spec::PoolSpec,
     startup::StartUp,
     tuning::Tuning,
@@ -287,8 +287,10 @@ impl Pool {
             wish.reasons.insert(0, Reason::Keep);
         }
         let since = *self.known_since.get_or_insert(now);
-        let window = Micros(u64::from(self.down_window_s(tuning)) * 1_000_000).max(ACQUAINTANCE);
-        let turn = Micros::from_secs_f64(tuning.turn_s).unwrap_or_default();
+        let seconds = |s: u32| Micros(u64::from(s) * 1_000_000);
+        let hasty = self.hasty_window_s();
+        let window = hasty.map_or_else(|| seconds(self.down_window_s(tuning)).max(ACQUAINTANCE), seconds);
+        let turn = hasty.map_or_else(|| Micros::from_secs_f64(tuning.turn_s).unwrap_or_default(), seconds);
         let turning = self.grown.is_some_and(|grown| now.saturating_sub(grown) < turn);
         if wish.wanted < current && turning {
             wish.wanted = current;
@@ -306,6 +308,13 @@ impl Pool {
         let start_up = self.start_up.quantile(0.9).as_secs_f64();
         let of_policy = self.spec.behavior.scale_down.stabilization_window_seconds;
         of_policy.unwrap_or_else(|| start_up.max(tuning.hold_s).min(3_600.0) as u32)
+    }
+
+    /// The window of a policy that asks for a shorter one than the default, s: who does takes back and forth for early
+    /// savings, so nothing else is waited for either.
+    fn hasty_window_s(&self) -> Option<u32> {
+        let of_policy = self.spec.behavior.scale_down.stabilization_window_seconds;
+        of_policy.filter(|window| *window < Behavior::DOWN_WINDOW_S)
     }
 
     /// How many replicas are lost to engines that are slower than their pool.

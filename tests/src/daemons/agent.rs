@@ -100,16 +100,31 @@ impl AgentSpec {
         written.with_context(|| format!("{} can't be written", path.display()))
     }
 
+    /// Writes the file that declares the engines, whole or not at all: a running agent follows it.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn declare(&self, world: &World) -> anyhow::Result<PathBuf> {
+        let (config, new) =
+            (world.file(&format!("{}.toml", self.name)), world.file(&format!("{}.toml.new", self.name)));
+        let written = std::fs::write(&new, toml::to_string(&File { endpoint: &self.endpoints })?)
+            .and_then(|()| std::fs::rename(&new, &config));
+        written.with_context(|| format!("{} can't be written", config.display()))?;
+        Ok(config)
+    }
+
     /// The command, without what is given to every process. Endpoints go into a TOML file.
     ///
     /// # Errors
     /// When the file can't be written.
     pub fn command(&self, world: &World) -> anyhow::Result<Command> {
         let mut command = Command::new(&world.artifacts().agent);
-        let config = world.file(&format!("{}.toml", self.name));
-        std::fs::write(&config, toml::to_string(&File { endpoint: &self.endpoints })?)
-            .with_context(|| format!("{} can't be written", config.display()))?;
-        command.arg("--config").arg(config).args(["--node-name", &self.node, "--listen-http", "127.0.0.1:0"]);
+        command.arg("--config").arg(self.declare(world)?).args([
+            "--node-name",
+            &self.node,
+            "--listen-http",
+            "127.0.0.1:0",
+        ]);
         if let Some(board) = &self.board {
             command.arg("--nvml-library").arg(world.nvml_library());
             command.env("PLIMSOLL_FAKE_NVML_SCENARIO", &board.scenario);

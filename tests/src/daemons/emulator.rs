@@ -87,7 +87,27 @@ impl EmulatorSpec {
     /// # Errors
     /// When it does not come up in time.
     pub async fn start(&self, world: &World, http: &Http) -> anyhow::Result<Emulator> {
-        let mut process = world.start(&self.name, self.command(world))?;
+        self.serving(self.launch(world)?, self.request_log(world), http).await
+    }
+
+    /// Starts its process, which serves in a while.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn launch(&self, world: &World) -> anyhow::Result<Process> {
+        world.start(&self.name, self.command(world))
+    }
+
+    /// Waits until a process that was launched serves.
+    ///
+    /// # Errors
+    /// When it does not come up in time.
+    pub async fn serving(
+        &self,
+        mut process: Process,
+        request_log: PathBuf,
+        http: &Http,
+    ) -> anyhow::Result<Emulator> {
         let address = process.address("http", START).await?;
         let admin = process.address("admin", START).await?;
         // Not its health: SGLang's generates a token, which its page then counts.
@@ -100,7 +120,6 @@ impl EmulatorSpec {
             })
         })
         .await?;
-        let request_log = self.request_log(world);
         Ok(Emulator { process, address, admin, model: self.model.clone(), request_log, http: http.clone() })
     }
 }
