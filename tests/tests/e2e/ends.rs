@@ -1,11 +1,18 @@
 //! How daemons end: in time, and with a code that says why.
 
-use std::process::Command;
+use std::{net::SocketAddr, process::Command, time::Duration};
 
 use plimsoll_tests::{
     daemons::{AgentSpec, END, PlannerLink, PlannerTls},
     http::Http,
+    process::{Process, Signal},
+    wait,
     world::World,
+};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    time::{Instant, sleep},
 };
 
 use crate::cluster::{PATIENCE, hgx, mutual_tls, planner, planner_shows, quick};
@@ -56,6 +63,67 @@ async fn a_planner_ends_in_time_with_agents_connected_and_sees_those_that_leave(
     };
     planner_shows(&mut planner, "farewell", "/api/v1/nodes", left).await.unwrap();
     assert_eq!(planner.process.stop(END).await.unwrap().code(), Some(0), "{}", planner.process.log_tail());
+}
+
+/// For so long nothing more comes to somebody who reads nothing: all buffers are full.
+const FULL: Duration = Duration::from_secs(3);
+
+/// Somebody who asks for one page after the other and reads none: the answer under way is never done, and an orderly end waits
+/// for it.
+async fn reads_nothing(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // Far more answers than the system keeps.
+    let requests = b"GET /metrics HTTP/1.1\r\nHost: daemon\r\n\r\n".repeat(5_000);
+    stream.write_all(&requests).await.unwrap();
+    let (mut unread, mut since) = (0, Instant::now());
+    while unread == 0 || since.elapsed() < FULL {
+        let now = rustix::io::ioctl_fionread(&stream).unwrap();
+        if now != unread {
+            (unread, since) = (now, Instant::now());
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    stream
+}
+
+/// Both programs, told to give an orderly end so much time.
+async fn both(world: &World, http: &Http, drain: &str) -> [(Process, SocketAddr); 2] {
+    let drain = ["--shutdown-timeout", drain].map(str::to_owned);
+    let mut spec = planner(PlannerTls::Dev);
+    spec.flags.extend(drain.clone());
+    let planner = spec.start(world, http).await.unwrap();
+    let mut spec = AgentSpec { board: Some(hgx()), flags: quick(), ..AgentSpec::new("node") };
+    spec.flags.extend(drain);
+    let agent = spec.start(world, http).await.unwrap();
+    [(planner.process, planner.address), (agent.process, agent.address)]
+}
+
+#[tokio::test]
+async fn an_orderly_end_has_a_deadline() {
+    let (world, http) = (World::new().unwrap(), Http::default());
+    for (mut process, address) in both(&world, &http, "1s").await {
+        let _reader = reads_nothing(address).await;
+        let code = process.stop(END).await.unwrap().code();
+        assert_eq!(code, Some(1), "{}", process.log_tail());
+        assert!(process.log_tail().contains("did not end within 1s"), "{}", process.log_tail());
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let (world, http) = (World::new().unwrap(), Http::default());
+    for (mut process, address) in both(&world, &http, "1h").await {
+        let _reader = reads_nothing(address).await;
+        process.signal(Signal::TERM).unwrap();
+        wait::until("the first signal's line in the log", END, async || {
+            process.check()?;
+            let log = process.log_tail();
+            Ok(if log.contains("a second signal ends at once") { Ok(()) } else { Err(log) })
+        })
+        .await
+        .unwrap();
+        assert_eq!(process.stop(END).await.unwrap().code(), Some(130), "{}", process.log_tail());
+    }
 }
 
 #[test]
