@@ -71,6 +71,25 @@ async fn faults_are_shown_for_what_they_are() {
     left_nothing(folder.path(), &log);
 }
 
+/// Whether the SLO is held depends on what else this machine does at the moment: the demo says so by its exit code, and here
+/// counts that the advice was followed up and down.
+#[tokio::test]
+async fn the_advice_is_followed_through_a_burst() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut demo = start(folder.path(), &["--act", "--plain"]);
+    let status = demo.wait(PATIENCE).await.unwrap();
+    let log = log(&demo);
+    assert!(matches!(status.code(), Some(0 | 1)), "{log}");
+    let lines = |piece: &str| log.lines().filter(|line| line.contains(piece)).count();
+    let held = usize::from(status.success());
+    assert_eq!((lines("SLO held"), lines("SLO MISSED")), (held, 1 - held), "{log}");
+    let (started, stopped) = (lines(": started on GPU"), lines(": stopped, nothing was in flight"));
+    assert!(started >= 1 && stopped >= 1, "{started} started, {stopped} stopped\n{log}");
+    assert_eq!(lines(" GPU-hours; saved "), 1, "{log}");
+    assert!(log.contains(", 0 failed"), "{log}");
+    left_nothing(folder.path(), &log);
+}
+
 #[tokio::test]
 async fn an_interrupt_ends_it_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,7 @@
 //! End-to-end tests: the real programs on loopback, held against the emulators' exact records.
 
 mod access;
+mod advise;
 mod clocks;
 mod cluster;
 mod counts;
