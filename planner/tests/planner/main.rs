@@ -4,6 +4,7 @@ mod check;
 mod handshakes;
 mod http;
 mod ingest;
+mod journal;
 mod simulate;
 mod stalls;
 mod support;
