@@ -291,3 +291,24 @@ fn a_front_end_is_no_engine_of_its_pool_and_its_requests_are_not_added() {
     assert_eq!((counts.get(Counter::Arrived), counts.get(Counter::FrontendArrived)), (Some(7), Some(7)));
     assert_eq!(pool.windows[&Window::TenSeconds].spec_acceptance_ratio, Some(0.75));
 }
+
+#[test]
+fn engines_that_their_agent_no_longer_names_are_forgotten_soon() {
+    let s = |seconds: u64| Micros(seconds * 1_000_000);
+    let mut fleet = Fleet::new(Limits::default());
+    let (two, one) = (inventory(&[("m", None), ("m", None)]), inventory(&[("m", None)]));
+    fleet.observe(s(10), observation(0, &two, 1, Micros(0)));
+    fleet.observe(s(60), observation(0, &one, 2, Micros(0)));
+    let engines = |fleet: &mut Fleet, at| {
+        fleet.expire(s(at));
+        fleet
+            .engines(s(at))
+            .map(|engine| (engine.identity.id.to_string(), engine.is_listed))
+            .collect::<Vec<_>>()
+    };
+    let (kept, gone) = (("engine-0".to_owned(), true), ("engine-1".to_owned(), false));
+    assert_eq!(engines(&mut fleet, 70), [kept.clone(), gone]);
+    assert_eq!(engines(&mut fleet, 71), [kept.clone()]);
+    // A node that is silent may come back with what it had.
+    assert_eq!(engines(&mut fleet, 3_000), [kept]);
+}

@@ -23,7 +23,7 @@ pub struct Limits {
     /// What was not observed for this long is forgotten.
     pub forget_after: Micros,
     /// A node whose agent said that it leaves is forgotten after this long: an agent that is only being upgraded is
-    /// back before.
+    /// back before. So is an engine that its agent no longer names.
     pub forget_left_after: Micros,
 }
 

@@ -150,7 +150,13 @@ impl Fleet {
         (self.gpus, self.engines) = (0, 0);
         for node in self.nodes.values_mut() {
             node.gpus.retain(|_, gpu| now.saturating_sub(gpu.newest.end) <= limits.forget_after);
-            node.engines.retain(|_, engine| now.saturating_sub(engine.newest.end) <= limits.forget_after);
+            let newest = node.newest;
+            node.engines.retain(|_, engine| {
+                // What its agent no longer names was taken away on purpose; silence may end.
+                let is_listed = engine.newest >= newest;
+                let keep = if is_listed { limits.forget_after } else { limits.forget_left_after };
+                now.saturating_sub(engine.newest.end) <= keep.min(limits.forget_after)
+            });
             self.gpus += node.gpus.len();
             self.engines += node.engines.len();
             for engine in node.engines.values_mut() {
