@@ -30,7 +30,7 @@ const FRAME_EVERY: u32 = 2;
 /// How long the last answers may take.
 const SETTLE: Duration = Duration::from_secs(60);
 /// Requests a second before the burst: what the two first engines take easily.
-const RATE: f64 = 2.5;
+const RATE: f64 = 3.0;
 /// GPUs of the board.
 const GPUS: usize = 8;
 /// The only node.

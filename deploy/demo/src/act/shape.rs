@@ -1,9 +1,9 @@
-//! The burst: seven times as many requests within two minutes, and back at once.
+//! The burst: five times as many requests within two minutes, and back at once.
 
 use std::time::Duration;
 
 /// The most, as a multiple of the rate before.
-pub(super) const MOST: f64 = 7.0;
+pub(super) const MOST: f64 = 5.0;
 /// Times at which the slope changes, seconds, and the multiple then.
 const POINTS: [(f64, f64); 6] =
     [(0.0, 1.0), (20.0, 1.0), (140.0, MOST), (170.0, MOST), (180.0, 1.0), (240.0, 1.0)];
@@ -28,6 +28,6 @@ mod tests {
     fn it_rises_stays_and_falls() {
         let at = |seconds| at(Duration::from_secs(seconds));
         let rounded = [0, 20, 80, 140, 160, 180, 500].map(|seconds| (at(seconds) * 10.0).round() as u32);
-        assert_eq!(rounded, [10, 10, 40, 70, 70, 10, 10]);
+        assert_eq!(rounded, [10, 10, 30, 50, 50, 10, 10]);
     }
 }
