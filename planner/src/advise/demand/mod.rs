@@ -111,7 +111,9 @@ impl Source {
         // Requests arrive where prompts are computed.
         let mut entries = model.pools.iter().filter(|pool| pool.role != Role::Decode);
         let (Some(pool), None) = (entries.next(), entries.next()) else {
-            return Err("its requests may arrive at several pools, and the front-end does not tell which".to_owned());
+            return Err(
+                "its requests may arrive at several pools, and the front-end does not tell which".to_owned()
+            );
         };
         let pages = demand.pages.iter().map(|page| Place::page(page));
         let prometheus = demand.prometheus.iter().map(|server| Place::prometheus(server));
