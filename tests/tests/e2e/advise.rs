@@ -25,10 +25,10 @@ models:
 
 async fn advising(setting: &Setting) -> (Planner, PathBuf) {
     let path = setting.world.file("policy.yaml");
-    std::fs::write(&path, POLICY).unwrap();
+    std::fs::write(&path, POLICY).expect("a policy");
     let mut spec = PlannerSpec { name: "advising".to_owned(), ..setting.spec.clone() };
     spec.flags.extend(["--policy".to_owned(), path.display().to_string()]);
-    (spec.start(&setting.world, &setting.http).await.unwrap(), path)
+    (spec.start(&setting.world, &setting.http).await.expect("a planner"), path)
 }
 
 /// The pool `chat` of a plan.
@@ -42,7 +42,7 @@ async fn plan_where(planner: &mut Planner, what: &str, holds: impl Fn(&Value, &V
         let pool = chat(plan)?;
         if holds(plan, pool) { Ok(()) } else { Err(plan.to_string()) }
     };
-    planner_shows(planner, what, "/api/v1/plan", look).await.unwrap()
+    planner_shows(planner, what, "/api/v1/plan", look).await.expect("a plan")
 }
 
 #[tokio::test]
