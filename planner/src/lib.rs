@@ -17,6 +17,7 @@ pub mod app;
 pub mod check;
 pub mod clock;
 pub mod config;
+pub mod decide;
 pub mod drive;
 pub mod fold;
 mod http_get;

@@ -7,6 +7,7 @@ use plimsoll_planner::{
     app::App,
     check::{self, CheckArgs},
     config::{Config, Settings},
+    decide::{self, DecideArgs},
     journal::{
         explain::{self, ExplainArgs},
         replay::{self, ReplayArgs},
@@ -47,6 +48,7 @@ struct Cli {
 enum Command {
     Simulate(Box<SimulateArgs>),
     Check(Box<CheckArgs>),
+    Decide(DecideArgs),
     Replay(ReplayArgs),
     Explain(ExplainArgs),
     Shadow(ShadowArgs),
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         let done = match command {
             Command::Simulate(args) => simulate::run(args),
             Command::Check(args) => check::run(args),
+            Command::Decide(args) => decide::run(args),
             Command::Replay(args) => replay::run(args),
             Command::Explain(args) => explain::run(args),
             Command::Shadow(args) => shadow::run(args),

@@ -75,6 +75,12 @@ impl Controller {
         true
     }
 
+    /// Lets a pool's forecast know past arrival rates, requests a second, in order of time; false for a pool that the
+    /// policy does not know.
+    pub fn warm(&mut self, pool: &PoolName, history: impl IntoIterator<Item = (Micros, f64)>) -> bool {
+        self.pools.get_mut(pool).map(|pool| pool.warm(history)).is_some()
+    }
+
     /// Learns from what was observed since the step before, and decides.
     pub fn step(&mut self, now: Micros) -> Step {
         self.learn(now);

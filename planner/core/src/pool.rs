@@ -102,6 +102,11 @@ impl Pool {
         }
     }
 
+    /// Lets the forecast know past arrival rates.
+    pub(crate) fn warm(&mut self, history: impl IntoIterator<Item = (Micros, f64)>) {
+        self.forecast.warm(history);
+    }
+
     /// Learns from what was seen of it, and of the pool that hands requests over to it if there is one.
     pub(crate) fn learn(&mut self, now: Micros, seen: Observation, before: Option<&Observation>) {
         if let Some(rate) = self.demand.observe(&seen, before) {
@@ -127,7 +132,7 @@ impl Pool {
         if self.spec.role == Role::Prefill {
             prefilling(engine, config, mix)
         } else {
-            decoding(engine, config, mix, window)
+            decoding(engine, config, mix, window, self.spec.role)
         }
     }
 
@@ -429,15 +434,26 @@ fn prefilling(engine: &Engine, config: &EngineConfig, mix: &Mix) -> Option<(f64,
     doing.ratio(&config.timing).filter(|_| fits).map(|ratio| (ratio, prompts * 20.0))
 }
 
-fn decoding(engine: &Engine, config: &EngineConfig, mix: &Mix, window: Micros) -> Option<(f64, f64)> {
+fn decoding(
+    engine: &Engine,
+    config: &EngineConfig,
+    mix: &Mix,
+    window: Micros,
+    role: Role,
+) -> Option<(f64, f64)> {
+    let tokens = engine.itl.count as f64;
+    // Where it is not told, as much was prefilled and is held as such requests need: nothing at all would make every
+    // iteration look too long.
+    let usual = if role == Role::Decode { 0.0 } else { tokens / mix.osl.mean * mix.to_compute() };
+    let held = || engine.running.map_or(0.0, |running| running as f64 * mix.context());
     let doing = Decoding {
         window,
-        tokens: engine.itl.count as f64,
+        tokens,
         itl_sum: engine.itl.sum.as_secs_f64(),
-        prefilled: count(engine.gained.prefilled_tokens),
+        prefilled: engine.gained.prefilled_tokens.map_or(usual, |tokens| tokens as f64),
         prompt: mix.to_compute(),
         budget: f64::from(config.max_num_batched_tokens),
-        context: engine.kv_utilization.map_or(0.0, |share| share * config.kv_tokens() as f64),
+        context: engine.kv_utilization.map_or_else(held, |share| share * config.kv_tokens() as f64),
         iterations: engine.gained.iterations.map(|n| n as f64),
         tokens_per_step: mix.tokens_per_step,
     };

@@ -103,6 +103,14 @@ impl PolicyError {
 /// # Errors
 /// With all that is wrong, not only the first: a file that can't be read, a text that is no policy, contradictions.
 pub fn load(path: &Path) -> Result<Checked, PolicyError> {
+    load_with(path, &|_| None)
+}
+
+/// The same, where some profiles are known already: those come before built-in ones and files.
+pub(crate) fn load_with(
+    path: &Path,
+    known: &dyn Fn(&str) -> Option<Profile>,
+) -> Result<Checked, PolicyError> {
     let text = if path == Path::new("-") {
         bounded(std::io::stdin().lock(), MOST_BYTES)
     } else {
@@ -111,7 +119,16 @@ pub fn load(path: &Path) -> Result<Checked, PolicyError> {
     let text = text.map_err(|error| PolicyError::Unreadable { path: path.to_owned(), error })?;
     // Profiles' paths are relative to the policy, so that the two can be moved together.
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
-    parse(&text, &mut |name| profile(folder, name))
+    parse_with(&text, folder, known)
+}
+
+/// Takes a text as a policy, with profiles' files relative to a folder.
+pub(crate) fn parse_with(
+    text: &str,
+    folder: &Path,
+    known: &dyn Fn(&str) -> Option<Profile>,
+) -> Result<Checked, PolicyError> {
+    parse(text, &mut |name| known(name).map_or_else(|| profile(folder, name), Ok))
 }
 
 /// Takes a text as a policy. `look_up` gives the profiles that it names.
@@ -140,7 +157,7 @@ pub fn parse(
 }
 
 /// A profile by its name or path.
-fn profile(folder: &Path, name: &str) -> Result<Profile, String> {
+pub(crate) fn profile(folder: &Path, name: &str) -> Result<Profile, String> {
     if !ProfileRef::is_path(name) {
         return Profile::built_in(name).map_err(|error| unknown_profile(name, &error.to_string()));
     }

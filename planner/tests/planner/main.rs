@@ -1,6 +1,8 @@
 //! A whole planner in this process, real agents' connections and real HTTP requests.
 
 mod check;
+mod decide;
+mod golden;
 mod handshakes;
 mod http;
 mod ingest;

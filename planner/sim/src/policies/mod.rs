@@ -10,6 +10,7 @@ pub mod kpa;
 pub mod plimsoll;
 mod schedule;
 mod settings;
+mod signals;
 #[cfg(test)]
 pub(crate) mod testing;
 mod traffic;
@@ -26,6 +27,7 @@ pub use keda::Keda;
 pub use kpa::Kpa;
 pub use plimsoll::Plimsoll;
 pub use schedule::Schedule;
+pub use signals::Signals;
 pub use wva::Wva;
 
 use crate::policy::{Briefing, ScalingPolicy};
@@ -48,7 +50,7 @@ pub const KNOWN: &[(&str, &str)] = &[
     ),
     (
         "plimsoll",
-        "the decision core; tick=5 s, ahead=0.98, keep=0.98, spend=1, panic=1, hold=60 s, turn=600 s",
+        "the decision core; tick=5 s, ahead=0.98, keep=0.98, spend=1, panic=1, hold=60 s, turn=600 s; signals=all, few, least",
     ),
     ("wva:kv=0.8", "llm-d's WVA by saturation; queue=5, spare_kv=0.1, spare_queue=3, interval=60 s"),
 ];

@@ -16,7 +16,11 @@ use plimsoll_core::{
     tuning::Tuning,
 };
 
-use super::{PolicyError, settings::Settings};
+use super::{
+    PolicyError,
+    settings::Settings,
+    signals::{Dimmed, Signals},
+};
 use crate::{
     policy::{
         Briefing, Decision, Observation, PoolFacts, PoolId, PoolObservation, ReplicaObservation,
@@ -33,11 +37,12 @@ pub struct Plimsoll {
     slo: Slo,
     names: BTreeMap<PoolId, PoolName>,
     controller: Controller,
+    dimmed: Dimmed,
 }
 
 impl Plimsoll {
     pub(super) const SETTINGS: &'static [&'static str] =
-        &["tick", "ahead", "keep", "spend", "panic", "hold", "turn"];
+        &["tick", "ahead", "keep", "spend", "panic", "hold", "turn", "signals"];
 
     /// A core that steps at this interval.
     #[must_use]
@@ -50,7 +55,14 @@ impl Plimsoll {
             slo: *slo,
             names: names.collect(),
             controller: Controller::new(FleetSpec { interval, limits, pools: specs }, tuning),
+            dimmed: Dimmed::default(),
         }
+    }
+
+    /// The same, told no more than this.
+    #[must_use]
+    pub fn told(self, signals: Signals) -> Self {
+        Self { dimmed: Dimmed::new(signals), ..self }
     }
 
     pub(super) fn read(settings: &Settings<'_>, briefing: &Briefing, slo: &Slo) -> Result<Self, PolicyError> {
@@ -67,7 +79,9 @@ impl Plimsoll {
                 *value = given;
             }
         }
-        Ok(Self::new(settings.seconds("tick", 5)?, tuning, briefing, slo))
+        let words = [("all", Signals::All), ("few", Signals::Few), ("least", Signals::Least)];
+        let signals = settings.word("signals", &words, Signals::All)?;
+        Ok(Self::new(settings.seconds("tick", 5)?, tuning, briefing, slo).told(signals))
     }
 
     fn observation(
@@ -182,7 +196,7 @@ impl ScalingPolicy for Plimsoll {
     fn decide(&mut self, now: Micros, observation: &Observation) -> Decision {
         for pool in &observation.pools {
             if let Some(seen) = self.observation(now, observation.window, pool) {
-                self.controller.observe(seen);
+                self.controller.observe(self.dimmed.observation(now, seen));
             }
         }
         let step = self.controller.step(now);
