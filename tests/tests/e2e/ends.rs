@@ -70,39 +70,39 @@ const FULL: Duration = Duration::from_secs(3);
 
 /// Somebody who asks for one page after the other and reads none: the answer under way is never done, and an orderly end waits
 /// for it.
-async fn reads_nothing(address: SocketAddr) -> TcpStream {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+async fn reads_nothing(address: SocketAddr) -> anyhow::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address).await?;
     // Far more answers than the system keeps.
     let requests = b"GET /metrics HTTP/1.1\r\nHost: daemon\r\n\r\n".repeat(5_000);
-    stream.write_all(&requests).await.unwrap();
+    stream.write_all(&requests).await?;
     let (mut unread, mut since) = (0, Instant::now());
     while unread == 0 || since.elapsed() < FULL {
-        let now = rustix::io::ioctl_fionread(&stream).unwrap();
+        let now = rustix::io::ioctl_fionread(&stream)?;
         if now != unread {
             (unread, since) = (now, Instant::now());
         }
         sleep(Duration::from_millis(20)).await;
     }
-    stream
+    Ok(stream)
 }
 
 /// Both programs, told to give an orderly end so much time.
-async fn both(world: &World, http: &Http, drain: &str) -> [(Process, SocketAddr); 2] {
+async fn both(world: &World, http: &Http, drain: &str) -> anyhow::Result<[(Process, SocketAddr); 2]> {
     let drain = ["--shutdown-timeout", drain].map(str::to_owned);
     let mut spec = planner(PlannerTls::Dev);
     spec.flags.extend(drain.clone());
-    let planner = spec.start(world, http).await.unwrap();
+    let planner = spec.start(world, http).await?;
     let mut spec = AgentSpec { board: Some(hgx()), flags: quick(), ..AgentSpec::new("node") };
     spec.flags.extend(drain);
-    let agent = spec.start(world, http).await.unwrap();
-    [(planner.process, planner.address), (agent.process, agent.address)]
+    let agent = spec.start(world, http).await?;
+    Ok([(planner.process, planner.address), (agent.process, agent.address)])
 }
 
 #[tokio::test]
 async fn an_orderly_end_has_a_deadline() {
     let (world, http) = (World::new().unwrap(), Http::default());
-    for (mut process, address) in both(&world, &http, "1s").await {
-        let _reader = reads_nothing(address).await;
+    for (mut process, address) in both(&world, &http, "1s").await.unwrap() {
+        let _reader = reads_nothing(address).await.unwrap();
         let code = process.stop(END).await.unwrap().code();
         assert_eq!(code, Some(1), "{}", process.log_tail());
         assert!(process.log_tail().contains("did not end within 1s"), "{}", process.log_tail());
@@ -112,8 +112,8 @@ async fn an_orderly_end_has_a_deadline() {
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
     let (world, http) = (World::new().unwrap(), Http::default());
-    for (mut process, address) in both(&world, &http, "1h").await {
-        let _reader = reads_nothing(address).await;
+    for (mut process, address) in both(&world, &http, "1h").await.unwrap() {
+        let _reader = reads_nothing(address).await.unwrap();
         process.signal(Signal::TERM).unwrap();
         wait::until("the first signal's line in the log", END, async || {
             process.check()?;
