@@ -1,7 +1,6 @@
 //! Who gets how far before the planner believes in it: addresses have to prove themselves, and nothing is said early.
 
 #![expect(clippy::unwrap_used, reason = "what is unwrapped here is set up here")]
-#![expect(clippy::unwrap_used, reason = "what is unwrapped here is set up here")]
 
 use std::{net::SocketAddr, sync::Arc};
 
