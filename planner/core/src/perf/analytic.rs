@@ -9,8 +9,8 @@ use plimsoll_engine::{EngineConfig, StepShape};
 use super::mix::Mix;
 use crate::score::Slo;
 
-/// Sizes of the batch that are looked at.
-const BATCHES: u32 = 64;
+/// Halvings of the range in which the batch is searched.
+const HALVINGS: u32 = 16;
 
 /// The seconds that an iteration takes.
 fn step(engine: &EngineConfig, prefill: f64, prompt: f64, decodes: f64, context: f64) -> f64 {
@@ -39,21 +39,24 @@ pub(super) fn rps(role: Role, engine: &EngineConfig, mix: &Mix, slo: &Slo) -> f6
     }
 }
 
-/// The best batch whose iterations are short enough; where none is, the best of all.
+/// The greatest batch whose iterations are short enough; where none is, the best of all. The batch is searched as a real
+/// number: what is carried over by the answer must not jump with it.
 fn best(engine: &EngineConfig, mix: &Mix, slo: &Slo, prefills: bool) -> f64 {
-    let limit = slo.itl.map_or(f64::INFINITY, Micros::as_secs_f64);
+    let limit = slo.itl.map_or(f64::INFINITY, Micros::as_secs_f64) * mix.tokens_per_step.max(1.0);
     let by_kv = (engine.kv_tokens() as f64 / mix.context().max(1.0)).max(1.0);
     let most = by_kv.min(f64::from(engine.max_num_seqs));
-    let (mut kept, mut any) = (0.0_f64, 0.0_f64);
-    for part in 1..=BATCHES {
-        let batch = (most * f64::from(part) / f64::from(BATCHES)).max(1.0);
+    let seconds = |batch: f64| {
         let prefill = if prefills { batch * mix.to_compute() / mix.decode_steps() } else { 0.0 };
-        let seconds = step(engine, prefill, mix.isl.mean, batch, mix.context()).max(1e-9);
-        let rps = batch / (mix.decode_steps() * seconds);
-        any = any.max(rps);
-        if seconds / mix.tokens_per_step.max(1.0) <= limit {
-            kept = kept.max(rps);
-        }
+        step(engine, prefill, mix.isl.mean, batch, mix.context()).max(1e-9)
+    };
+    let rps = |batch: f64| batch / (mix.decode_steps() * seconds(batch));
+    if seconds(most) <= limit || seconds(1.0) > limit {
+        return rps(most);
     }
-    if kept > 0.0 { kept } else { any }
+    let (mut low, mut high) = (1.0, most);
+    for _ in 0..HALVINGS {
+        let middle = f64::midpoint(low, high);
+        if seconds(middle) <= limit { low = middle } else { high = middle }
+    }
+    rps(low)
 }

@@ -55,10 +55,10 @@ impl Question {
     }
 
     /// Requests a second that each of so many replicas takes such that no more than each of [`SPENDS`] times the
-    /// allowed share of requests misses; 0 where no rate is low enough.
+    /// allowed share of requests misses; 0 where no rate is low enough. Every `draw` tries other requests of the same mix.
     #[must_use]
-    pub fn search(&self, replicas: u32) -> [f64; 3] {
-        let mut tries = Tries { question: self, replicas, seen: Vec::new() };
+    pub fn search(&self, replicas: u32, draw: u64) -> [f64; 3] {
+        let mut tries = Tries { question: self, replicas, draw, seen: Vec::new() };
         let mean = self.on_the_mean().clamp(1e-6, 1e6);
         let mut found = [0.0; 3];
         // The loosest first: what it tries brackets the others.
@@ -81,6 +81,7 @@ impl Question {
 struct Tries<'a> {
     question: &'a Question,
     replicas: u32,
+    draw: u64,
     /// Rate a replica, and the share that misses: exact up to the loosest level, above it only "more".
     seen: Vec<(f64, f64)>,
 }
@@ -95,6 +96,7 @@ impl Tries<'_> {
             mix: &question.mix,
             burstiness: question.burstiness,
             slo: &question.slo,
+            draw: self.draw,
         };
         let enough = 1.0 - question.allowed() * SPENDS[2];
         let misses = 1.0 - trial.attained(self.replicas, rate * f64::from(self.replicas), enough);
@@ -269,10 +271,11 @@ mod tests {
                 mix: &question.mix,
                 burstiness: question.burstiness,
                 slo: &question.slo,
+                draw: 0,
             };
             1.0 - trial.attained(4, 4.0 * rate, 0.5)
         };
-        let found = question.search(4);
+        let found = question.search(4, 0);
         for (rate, spend) in found.into_iter().zip(SPENDS).skip(1) {
             assert!(trial(rate) <= 0.01 * spend + 1e-9, "{found:?}");
             assert!(trial(rate * 1.15) > 0.01 * spend, "{found:?}");
@@ -284,7 +287,7 @@ mod tests {
     #[test]
     fn an_impossible_slo_has_no_capacity() {
         let question = Question { slo: Slo::of_millis(1, 1), ..question() };
-        assert!(question.search(2).iter().all(|rate| *rate <= 0.0));
+        assert!(question.search(2, 0).iter().all(|rate| *rate <= 0.0));
     }
 
     #[test]

@@ -17,6 +17,12 @@ use serde::{Deserialize, Serialize};
 /// Until a search was run, this share of the capacity on the mean is taken.
 const UNSEARCHED: f64 = 0.6;
 
+/// So many searches for about the same question are averaged: each draws other requests.
+const SEARCHES: u32 = 8;
+
+/// Of what was searched for a question further away than this, as a logarithm, nothing is kept.
+const FAR: f64 = 0.5;
+
 /// A search is run anew when something it depended on has changed by this much, as a logarithm.
 const STALE: f64 = 0.08;
 
@@ -31,6 +37,18 @@ struct Searched {
     at: Micros,
     question: Question,
     rates: [f64; 3],
+    /// Searches that the rates are the mean of.
+    searches: u32,
+    /// Which requests the last of them drew.
+    draw: u64,
+}
+
+impl Searched {
+    /// Its rates, carried over to another question by how much the formula says that they changed.
+    fn carried(&self, on_the_mean: f64) -> [f64; 3] {
+        let ratio = on_the_mean / self.question.on_the_mean().max(1e-12);
+        self.rates.map(|rate| rate * ratio.clamp(0.25, 4.0))
+    }
 }
 
 /// A capacity as it is used.
@@ -51,14 +69,10 @@ impl CapacityTable {
     pub fn known(&self, now: Micros, question: &Question) -> Known {
         let on_the_mean = question.on_the_mean();
         let mut known = Known { capacity: CapacityMap::default(), searched: 0, age: Micros::ZERO };
-        let carried = |searched: &Searched| {
-            let ratio = on_the_mean / searched.question.on_the_mean().max(1e-12);
-            searched.rates.map(|rate| rate * ratio.clamp(0.25, 4.0))
-        };
         for (place, searched) in self.searched.iter().enumerate() {
             let below = self.searched[..place].iter().flatten().next_back();
             let nearest = searched.as_ref().or(below).or_else(|| self.searched.iter().flatten().next());
-            let rates = nearest.map_or([on_the_mean * UNSEARCHED; 3], carried);
+            let rates = nearest.map_or([on_the_mean * UNSEARCHED; 3], |nearest| nearest.carried(on_the_mean));
             known.capacity.set(place, rates);
             if let Some(searched) = searched {
                 known.searched += 1;
@@ -74,9 +88,12 @@ impl CapacityTable {
         // The sizes next to the pool's own count most; the others are needed when it moves.
         let own = f64::from(replicas.max(1)).log2().min(3.0);
         let staleness = |(place, searched): (usize, &Option<Searched>)| {
-            let drift = searched.as_ref().map_or(100.0, |searched| distance(&searched.question, question));
             let near = 1.0 / (1.0 + (place as f64 - own).abs());
-            (drift > STALE).then_some((place, drift * near))
+            let Some(searched) = searched else { return Some((place, 100.0 * near)) };
+            let drift = distance(&searched.question, question);
+            // What was searched a few times only is searched again when there is nothing better to do.
+            let few = STALE * (1.0 - f64::from(searched.searches) / f64::from(SEARCHES));
+            (drift > STALE || searched.searches < SEARCHES).then_some((place, drift.max(few) * near))
         };
         self.searched.iter().enumerate().filter_map(staleness).max_by(|a, b| a.1.total_cmp(&b.1))
     }
@@ -84,8 +101,21 @@ impl CapacityTable {
     /// Searches one of [`SIZES`], which takes milliseconds to tens of them.
     pub fn search(&mut self, now: Micros, place: usize, question: Question) {
         let (Some(slot), Some(size)) = (self.searched.get_mut(place), SIZES.get(place)) else { return };
-        let rates = question.search(*size);
-        *slot = Some(Searched { at: now, question, rates });
+        let before = slot.as_ref().map(|searched| (searched, distance(&searched.question, &question)));
+        let before = before.filter(|(_, distance)| *distance <= FAR);
+        // What was searched for something else counts for less.
+        let known = before.map_or(0, |(searched, distance)| {
+            if distance <= STALE { searched.searches } else { searched.searches.min(SEARCHES / 4) }
+        });
+        let draw = slot.as_ref().map_or(0, |searched| searched.draw + 1);
+        let mut rates = question.search(*size, draw);
+        if let Some((searched, _)) = before {
+            let share = 1.0 / f64::from(known.min(SEARCHES - 1) + 1);
+            for (rate, carried) in rates.iter_mut().zip(searched.carried(question.on_the_mean())) {
+                *rate = carried + share * (*rate - carried);
+            }
+        }
+        *slot = Some(Searched { at: now, question, rates, searches: (known + 1).min(SEARCHES), draw });
     }
 }
 

@@ -1,7 +1,7 @@
 //! A few engines under a steady load, run ahead: what share of requests would keep the limits?
 //!
 //! The engines are those of [`plimsoll_engine`], so waiting, chunked prefill, full caches and preemption are as they
-//! are; the requests are drawn from the pool's mix, always the same ones, and only their times depend on the rate.
+//! are; the requests are drawn from the pool's mix, the same ones for every rate of a search, and only their times depend on it.
 
 use plimsoll_common::{engine::Role, units::Micros};
 use plimsoll_engine::{Engine, EngineConfig, Request, RequestFacts, RequestId, Sink};
@@ -22,6 +22,8 @@ pub(super) struct Trial<'a> {
     /// Squared coefficient of variation of the gaps between requests: 1 for Poisson.
     pub(super) burstiness: f64,
     pub(super) slo: &'a Slo,
+    /// Which requests of the mix.
+    pub(super) draw: u64,
 }
 
 /// Requests of a trial with one replica, and of each further one.
@@ -120,7 +122,7 @@ impl Trial<'_> {
 
     /// When the requests come, and what they are.
     fn draw(&self, count: u32, rate: f64) -> Drawn {
-        let mut draw = Draw::new(0x0050_4C49_4D53_4F4C);
+        let mut draw = Draw::new(0x0050_4C49_4D53_4F4C ^ (self.draw << 8));
         let longest = f64::from(self.engine.max_model_len.saturating_sub(1).max(2));
         let mut now = 0.0;
         let (mut arrivals, mut requests, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
