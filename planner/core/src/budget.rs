@@ -17,16 +17,19 @@ const START: f64 = 20.0;
 
 /// The most that is spent in the tightest moment, in times the allowed misses: what is believed of misses is no
 /// measurement, so credit is bounded.
-const MOST: f64 = 2.0;
+const MOST: f64 = 2.5;
 
 /// The share of the allowed misses that is aimed at: what is left is for what the model does not see.
 const AIM: f64 = 0.4;
+
+/// The most that may be owed, in times what was allowed of late.
+const DEBT: f64 = 1.5;
 
 /// Time in which a budget overspent e-fold makes sizing e times as careful, s.
 const SAVE_S: f64 = 240.0;
 
 /// Time in which a budget left to e-fold makes sizing e times as generous, s.
-const SPEND_S: f64 = 900.0;
+const SPEND_S: f64 = 600.0;
 
 /// What was allowed and used.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,7 +41,7 @@ pub(crate) struct ErrorBudget {
 
 impl Default for ErrorBudget {
     fn default() -> Self {
-        Self { allowed: START, used: START * AIM, spend: 0.8 }
+        Self { allowed: START, used: START * AIM, spend: 1.0 }
     }
 }
 
@@ -51,7 +54,9 @@ impl ErrorBudget {
         }
         let kept = 0.5_f64.powf(seconds.min(3_600.0) / HALF_LIFE_S);
         self.allowed = self.allowed * kept + requests * share;
-        self.used = self.used * kept + missed.min(requests);
+        // What an outage or a burst that nobody foresaw has cost is not saved again by sizing: only so much is owed.
+        let debt = DEBT * self.allowed;
+        self.used = (self.used * kept + missed.min(requests)).min(debt.max(self.used * kept));
         // Saving is quick and spending slow: what a decision costs is seen only after it was carried out.
         let error = (AIM / self.used_share().max(0.05)).ln().clamp(-1.5, 1.0);
         let time = if error < 0.0 { SAVE_S } else { SPEND_S };
@@ -64,7 +69,7 @@ impl ErrorBudget {
         self.used / self.allowed.max(1e-9)
     }
 
-    /// How many times the allowed misses the tightest moment may cost, from 0.4 to 2.
+    /// How many times the allowed misses the tightest moment may cost, from 0.4 to 2.5.
     #[must_use]
     pub(crate) const fn spend(&self) -> f64 {
         self.spend

@@ -100,9 +100,7 @@ impl Controller {
         for (name, explained) in &step.explanation.pools {
             if let Some(pool) = self.pools.get_mut(name) {
                 pool.history.moved(now, explained.from, explained.to);
-                if explained.to > explained.from {
-                    pool.grown = Some(now);
-                }
+                pool.patience.moved(now, explained.from, explained.to);
                 pool.target = Some(explained.to);
             }
         }
@@ -235,8 +233,13 @@ fn stabilize(now: Micros, tuning: &Tuning, pool: &mut Pool, wish: Wish, share: S
     }
     let mut behavior = pool.spec.behavior.clone();
     behavior.scale_down.stabilization_window_seconds = Some(pool.down_window_s(tuning));
-    let allowed = behavior.allowed(&pool.history, now, current, to);
+    let kept = pool.kept(now, tuning, current, to);
     pool.history.want(now, to);
+    if kept > to {
+        to = kept;
+        reasons.insert(0, Reason::Keep);
+    }
+    let allowed = behavior.allowed(&pool.history, now, current, to);
     let held_back: Option<HeldBack> = allowed.held_back.filter(|_| allowed.replicas != to);
     if held_back.is_some() {
         reasons.insert(0, Reason::Behavior);

@@ -19,6 +19,9 @@ const LENGTHS_HALF_LIFE_S: f64 = 600.0;
 /// Bins after which the dispersion of counts counts half.
 const DISPERSION_HALF_LIFE: f64 = 60.0;
 
+/// What one difference of counts may add, in times of what was usual: for Poisson arrivals one in 300 is more.
+const MOST_DISPERSION: f64 = 9.0;
+
 /// Coefficient of variation of lengths where nothing tells it: between 0.8 and 1.4 in published traces.
 const ASSUMED_CV: f64 = 1.0;
 
@@ -96,6 +99,8 @@ pub struct Demand {
     bin: (f64, f64),
     /// The count of the last whole bin.
     last: Option<f64>,
+    /// The lesser of that and the one before.
+    sustained: Option<f64>,
     /// Squared differences of counts next to each other, over their sums: the index of dispersion.
     dispersion: Faded,
     arrived_isl: Faded,
@@ -121,6 +126,7 @@ impl Default for Demand {
         Self {
             bin: (0.0, 0.0),
             last: None,
+            sustained: None,
             // Poisson, until something else is seen.
             dispersion: Faded { sum: 20.0, of: 20.0 },
             arrived_isl: faded,
@@ -195,9 +201,12 @@ impl Demand {
         }
         self.prompts.fade(kept);
         self.outputs.fade(kept);
-        for from in [before, Some(seen)].into_iter().flatten() {
-            self.lengths(from);
+        if let Some(before) = before {
+            self.prompts_of(before);
         }
+        self.prompts_of(seen);
+        // What a pool hands over was one token long when it finished there: outputs are told where they end.
+        self.outputs_of(seen);
         let source = before.unwrap_or(seen);
         self.infer_lengths(seen, source);
         let door = source.door.and_then(|door| door.waiting);
@@ -271,17 +280,23 @@ impl Demand {
         }
     }
 
-    fn lengths(&mut self, from: &Observation) {
+    fn prompts_of(&mut self, from: &Observation) {
         let door = from.door.unwrap_or_default();
         self.arrived_isl.add(door.arrived_prompt_tokens, door.arrived);
         for engine in from.engines.values() {
             let gained = &engine.gained;
             self.arrived_isl.add(gained.arrived_prompt_tokens, gained.arrived);
             self.finished_isl.add(gained.finished_prompt_tokens, gained.finished);
-            self.osl.add(gained.finished_output_tokens, gained.finished);
             self.prompts.add(&engine.prompt_lengths);
-            self.outputs.add(&engine.output_lengths);
             self.hits.add(gained.prefix_hit_tokens, gained.prefix_query_tokens);
+        }
+    }
+
+    fn outputs_of(&mut self, from: &Observation) {
+        for engine in from.engines.values() {
+            let gained = &engine.gained;
+            self.osl.add(gained.finished_output_tokens, gained.finished);
+            self.outputs.add(&engine.output_lengths);
             self.drafts.add(gained.accepted_draft_tokens, gained.generated_tokens);
         }
     }
@@ -291,6 +306,7 @@ impl Demand {
             // A bin with a hole in it says nothing.
             self.bin = (0.0, 0.0);
             self.last = None;
+            self.sustained = None;
             return None;
         };
         self.bin.0 += arrived;
@@ -302,10 +318,13 @@ impl Demand {
         let rate = count / seconds;
         let count = rate * BIN.as_secs_f64();
         if let Some(last) = self.last.filter(|last| last + count > 0.0) {
+            // A step of the rate is one great difference and no habit: bursts that are one come again and again.
+            let most = MOST_DISPERSION * self.dispersion.mean().unwrap_or(1.0).max(1.0);
             self.dispersion.fade(0.5_f64.powf(1.0 / DISPERSION_HALF_LIFE));
-            self.dispersion.sum += (count - last).powi(2) / (count + last);
+            self.dispersion.sum += ((count - last).powi(2) / (count + last)).min(most);
             self.dispersion.of += 1.0;
         }
+        self.sustained = self.last.map(|last| last.min(count));
         self.last = Some(count);
         Some(rate)
     }
@@ -341,6 +360,12 @@ impl Demand {
         self.last.map(|count| count / BIN.as_secs_f64())
     }
 
+    /// The rate that both of the last two bins had, requests a second.
+    #[must_use]
+    pub fn sustained(&self) -> Option<f64> {
+        self.sustained.map(|count| count / BIN.as_secs_f64())
+    }
+
     /// Requests that wait in front of the pool's engines or in their queues.
     #[must_use]
     pub const fn waiting(&self) -> Option<u64> {
@@ -351,5 +376,38 @@ impl Demand {
     #[must_use]
     pub const fn running(&self) -> Option<u64> {
         self.running
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plimsoll_common::ids::EngineId;
+
+    use super::*;
+    use crate::observe::Gained;
+
+    fn pool(name: &str, finished: u64, output: u64, buckets: &[(u64, u64)]) -> Observation {
+        let gained = Gained {
+            arrived: Some(finished),
+            finished: Some(finished),
+            finished_prompt_tokens: Some(finished * 1_000),
+            finished_output_tokens: Some(finished * output),
+            ..Gained::default()
+        };
+        let engine = Engine { gained, output_lengths: buckets.to_vec(), ..Engine::default() };
+        let mut seen = Observation::new(name.parse().unwrap(), Micros(10_000_000));
+        seen.engines.insert(EngineId::parse(name).unwrap(), engine);
+        seen
+    }
+
+    #[test]
+    fn answers_are_as_long_as_where_they_end() {
+        let mut demand = Demand::default();
+        let (prefill, decode) =
+            (pool("prefill", 100, 1, &[(1, 100)]), pool("decode", 100, 200, &[(500, 100)]));
+        demand.observe(&decode, Some(&prefill));
+        let mix = demand.mix(Role::Decode).unwrap();
+        assert!((mix.osl.mean - 200.0).abs() < 1e-9 && mix.osl.at(0.01) > 50.0, "{mix:?}");
+        assert!((mix.isl.mean - 1_000.0).abs() < 1e-9);
     }
 }

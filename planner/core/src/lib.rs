@@ -29,6 +29,7 @@ pub mod fleet;
 pub mod forecast;
 pub mod infer;
 pub mod observe;
+mod patience;
 pub mod perf;
 pub mod plan;
 pub mod policy;

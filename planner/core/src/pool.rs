@@ -18,9 +18,11 @@ use crate::{
     explain::{Believed, Reason, Seen},
     forecast::{Ensemble, Settings},
     observe::{Engine, Latency, Observation},
+    patience::Patience,
     perf::{Calibration, CapacityTable, Decoding, Known, Mix, Prefilling, Question},
     plan::{Load, Needs, by_thresholds, queue_within_slo, size},
     policy::{Behavior, History, Load as Thresholds},
+    score::Slo,
     spec::PoolSpec,
     startup::StartUp,
     tuning::Tuning,
@@ -61,8 +63,8 @@ pub(crate) struct Pool {
     known_since: Option<Micros>,
     /// The target in force.
     pub(crate) target: Option<u32>,
-    /// When replicas were last added.
-    pub(crate) grown: Option<Micros>,
+    /// How long each of its replicas is kept that is not wanted any more.
+    pub(crate) patience: Patience,
 }
 
 /// What a pool asks for.
@@ -97,7 +99,7 @@ impl Pool {
             first_seen: None,
             known_since: None,
             target: None,
-            grown: None,
+            patience: Patience::default(),
             spec,
         }
     }
@@ -173,8 +175,8 @@ impl Pool {
         self.table.search(now, place, question);
     }
 
-    /// Books what was used of the error budget: what the engines' TTFT tells for sure, or what the model believes, the
-    /// greater of the two. Times between tokens are no requests' means, so nothing is read from them.
+    /// Books what was used of the error budget: what the engines' latencies tell, or what the model believes, the greater
+    /// of the two.
     fn book(&mut self, now: Micros, seen: &Observation) {
         let Some(question) = self.question() else { return };
         let known = self.table.known(now, &question);
@@ -183,13 +185,24 @@ impl Pool {
         let requests = rate * window.as_secs_f64();
         let ready = f64::from(seen.replicas.ready) * self.engines_per_replica();
         let believed = known.capacity.spent(ready, rate) * allowed;
-        let mut ttft = Latency::default();
-        seen.engines.values().for_each(|engine| ttft.add(&engine.ttft));
-        let told = ttft
-            .within
-            .filter(|_| ttft.count > 0)
-            .map_or(0.0, |(_, possible)| 1.0 - possible.min(ttft.count) as f64 / ttft.count as f64);
-        self.budget.observe(window, requests, allowed, requests * believed.max(told).min(1.0));
+        let told = self.told(seen, &question.slo);
+        let known = told.unwrap_or_default().min(1.0);
+        let feared = believed.min(1.0).max(known);
+        // A short answer misses by one late token that no engine's mean shows, and the model sees no burst to come: the
+        // truth lies between them.
+        let missed = if told.is_some() { f64::midpoint(known, feared) } else { feared };
+        self.budget.observe(window, requests, allowed, requests * missed);
+    }
+
+    /// The share of requests that missed as the engines tell; none where they do not tell all that is promised.
+    fn told(&self, seen: &Observation, slo: &Slo) -> Option<f64> {
+        let first = slo.ttft.filter(|_| self.spec.role != Role::Decode).map(|_| late_first_tokens(seen));
+        let others =
+            slo.itl.filter(|_| self.spec.role != Role::Prefill).map(|limit| late_tokens(seen, limit));
+        match (first, others) {
+            (Some(first), Some(others)) => Some(first?.max(others?)),
+            (first, others) => first.or(others)?,
+        }
     }
 
     /// What it asks for; none if nothing was ever seen of it.
@@ -295,12 +308,6 @@ impl Pool {
         let seconds = |s: u32| Micros(u64::from(s) * 1_000_000);
         let hasty = self.hasty_window_s();
         let window = hasty.map_or_else(|| seconds(self.down_window_s(tuning)).max(ACQUAINTANCE), seconds);
-        let turn = hasty.map_or_else(|| Micros::from_secs_f64(tuning.turn_s).unwrap_or_default(), seconds);
-        let turning = self.grown.is_some_and(|grown| now.saturating_sub(grown) < turn);
-        if wish.wanted < current && turning {
-            wish.wanted = current;
-            wish.reasons.insert(0, Reason::Keep);
-        }
         if wish.wanted < current && now.saturating_sub(since) < window {
             wish.wanted = current;
             wish.reasons.insert(0, Reason::Learning);
@@ -313,6 +320,20 @@ impl Pool {
         let start_up = self.start_up.quantile(0.9).as_secs_f64();
         let of_policy = self.spec.behavior.scale_down.stabilization_window_seconds;
         of_policy.unwrap_or_else(|| start_up.max(tuning.hold_s).min(3_600.0) as u32)
+    }
+
+    /// The fewest replicas that are kept of `current`, where `to` are wanted: each is given back when it was not wanted for
+    /// as long as its patience lasts. Where the policy says how long, its word alone counts.
+    pub(crate) fn kept(&self, now: Micros, tuning: &Tuning, current: u32, to: u32) -> u32 {
+        if self.spec.behavior.scale_down.stabilization_window_seconds.is_some() {
+            return to;
+        }
+        let usual = self.down_window_s(tuning);
+        let wanted_of_late = |place: u32| {
+            let seconds = self.patience.keeps_s(place, usual);
+            self.history.wanted_within(now, seconds).any(|wanted| wanted >= place)
+        };
+        (to.saturating_add(1)..=current).rev().find(|place| wanted_of_late(*place)).unwrap_or(to)
     }
 
     /// The window of a policy that asks for a shorter one than the default, s: who does takes back and forth for early
@@ -346,7 +367,14 @@ impl Pool {
         known: Option<(&Question, &Known)>,
     ) -> Load {
         let horizon = start_up.saturating_add(interval);
-        let upper = |level: f64| self.forecast.upper_over(horizon, level).unwrap_or(0.0);
+        // What is spent on the tightest moment is also spent on rates above the forecast's quantile.
+        let spend = tuning.spend * self.budget.spend();
+        // What came for two bins is no outlier, whatever a forecast that knows little yet says.
+        let sustained = self.demand.sustained().unwrap_or(0.0);
+        let upper = |level: f64| {
+            let forecast = self.forecast.upper_over(horizon, 1.0 - (1.0 - level) * spend);
+            forecast.unwrap_or(0.0).max(sustained)
+        };
         let now_rps = self.demand.rate().unwrap_or(0.0);
         let expected: Vec<Micros> =
             seen.replicas.starting.iter().copied().filter(|age| *age <= overdue).collect();
@@ -363,9 +391,7 @@ impl Pool {
             ahead_rps: upper(tuning.ahead),
             keep_rps: upper(tuning.keep),
             panic: self.forecast.surprise(now_rps).is_some_and(|surprise| surprise > tuning.panic),
-            capacity: known
-                .map(|(_, known)| known.capacity.at(tuning.spend * self.budget.spend()).scaled(engines))
-                .unwrap_or_default(),
+            capacity: known.map(|(_, known)| known.capacity.at(spend).scaled(engines)).unwrap_or_default(),
             throughput_rps: known.map_or(0.0, |(question, _)| question.throughput() * engines),
             waiting: self.demand.waiting().unwrap_or(0) as f64,
             patience_s: self.spec.slo.and_then(|slo| slo.ttft).map_or(10.0, Micros::as_secs_f64),
@@ -413,6 +439,26 @@ impl Pool {
             forecast: members,
         }
     }
+}
+
+/// The share of requests whose first token certainly came late, as the engines' buckets tell; none if they do not.
+fn late_first_tokens(seen: &Observation) -> Option<f64> {
+    let mut ttft = Latency::default();
+    seen.engines.values().for_each(|engine| ttft.add(&engine.ttft));
+    let (_, possible) = ttft.within.filter(|_| ttft.count > 0)?;
+    Some(1.0 - possible.min(ttft.count) as f64 / ttft.count as f64)
+}
+
+/// The share of tokens that came from engines whose mean time between tokens was above the limit; none without tokens. A
+/// request's mean is about that of its engine while it ran.
+fn late_tokens(seen: &Observation, limit: Micros) -> Option<f64> {
+    let (mut late, mut all) = (0.0, 0.0);
+    for itl in seen.engines.values().map(|engine| &engine.itl) {
+        all += itl.count as f64;
+        late +=
+            if itl.mean_s().is_some_and(|mean| mean > limit.as_secs_f64()) { itl.count as f64 } else { 0.0 };
+    }
+    (all > 0.0).then(|| late / all)
 }
 
 fn count(value: Option<u64>) -> f64 {
@@ -504,4 +550,39 @@ fn reasons(load: &Load, needs: &Needs, hot_spot: bool) -> Vec<Reason> {
         reasons.push(Reason::ImpossibleSlo);
     }
     reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine(itl_ms: u64, tokens: u64, ttft: (u64, u64)) -> Engine {
+        let itl = Latency { count: tokens, sum: Micros(itl_ms * 1_000 * tokens), within: None };
+        let (count, possible) = ttft;
+        let ttft = Latency { count, sum: Micros(count), within: Some((0, possible)) };
+        Engine { itl, ttft, ..Engine::default() }
+    }
+
+    fn seen(engines: Vec<Engine>) -> Observation {
+        let mut seen = Observation::new("p".parse().unwrap(), Micros(5_000_000));
+        let names = ["a", "b", "c"].map(|name| EngineId::parse(name).unwrap());
+        seen.engines = names.into_iter().zip(engines).collect();
+        seen
+    }
+
+    #[test]
+    fn late_tokens_are_those_of_engines_that_were_slow_for_a_window() {
+        let observed = seen(vec![engine(20, 300, (8, 6)), engine(40, 100, (2, 2))]);
+        assert_eq!(late_tokens(&observed, Micros(30_000)), Some(0.25));
+        assert_eq!(late_tokens(&observed, Micros(50_000)), Some(0.0));
+        // Two first tokens of ten certainly came late; what is between two edges is nobody's miss for sure.
+        assert!((late_first_tokens(&observed).unwrap() - 0.2).abs() < 1e-12);
+    }
+
+    #[test]
+    fn who_tells_nothing_is_not_taken_for_punctual() {
+        assert_eq!(late_tokens(&seen(vec![]), Micros(30_000)), None);
+        assert_eq!(late_tokens(&seen(vec![engine(0, 0, (0, 0))]), Micros(30_000)), None);
+        assert_eq!(late_first_tokens(&seen(vec![engine(20, 10, (0, 0))])), None);
+    }
 }

@@ -16,12 +16,10 @@ pub struct Tuning {
     pub panic: f64,
     /// How long what was wanted is kept at least, s; where replicas take longer to start, as long as that.
     pub hold_s: f64,
-    /// How long after a replica was added none is taken away, s.
-    pub turn_s: f64,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { ahead: 0.98, keep: 0.98, spend: 1.0, panic: 1.0, hold_s: 60.0, turn_s: 600.0 }
+        Self { ahead: 0.95, keep: 0.95, spend: 1.0, panic: 2.0, hold_s: 60.0 }
     }
 }

@@ -55,5 +55,6 @@ fn a_wave() {
 
 #[test]
 fn a_step_with_long_prompts() {
-    compare("step:from=5,to=20,at=15m,duration=30m,isl=4000,osl=100", 0.02, 1.3);
+    // Without what finished, lengths and misses are only inferred, and sized for with more care.
+    compare("step:from=5,to=20,at=15m,duration=30m,isl=4000,osl=100", 0.02, 1.5);
 }

@@ -140,8 +140,14 @@ fn pool(model: &ModelPolicy, pool: &PoolPolicy) -> Pool {
         profile: pool.profile().map(|profile| profile.name.clone()),
         best: at_best(model, pool),
         scale_up: words(&pool.behavior.scale_up, pool.behavior.up_window_s(), Behavior::UP_WINDOW_S),
-        scale_down: words(&pool.behavior.scale_down, pool.behavior.down_window_s(), 0),
+        scale_down: words(&pool.behavior.scale_down, down_window_s(pool), 0),
     }
+}
+
+/// The window for giving back, s: the policy's, or what the planner begins with by itself.
+fn down_window_s(pool: &PoolPolicy) -> u32 {
+    let of_policy = pool.behavior.scale_down.stabilization_window_seconds;
+    of_policy.unwrap_or_else(|| pool.start_up.as_secs().clamp(60, 3_600) as u32)
 }
 
 fn at_best(model: &ModelPolicy, pool: &PoolPolicy) -> Option<AtBest> {

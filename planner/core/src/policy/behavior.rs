@@ -26,8 +26,8 @@ pub struct Behavior {
     /// Growing. By default at once and without limit.
     #[serde(default = "Behavior::default_up")]
     pub scale_up: ScalingRules,
-    /// Shrinking. By default to the most that was wanted in the last 300 s.
-    #[serde(default = "Behavior::default_down")]
+    /// Shrinking. By default as patiently as the pool's replicas start: see the controller.
+    #[serde(default)]
     pub scale_down: ScalingRules,
 }
 
@@ -161,22 +161,19 @@ impl fmt::Display for RateLimit {
 
 impl Default for Behavior {
     fn default() -> Self {
-        Self { scale_up: Self::default_up(), scale_down: Self::default_down() }
+        Self { scale_up: Self::default_up(), scale_down: ScalingRules::default() }
     }
 }
 
 impl Behavior {
     /// `scaleUp.stabilizationWindowSeconds` where none is given: growing is not delayed.
     pub const UP_WINDOW_S: u32 = 0;
-    /// `scaleDown.stabilizationWindowSeconds` where none is given, as in Kubernetes.
+    /// `scaleDown.stabilizationWindowSeconds` where neither the policy nor a pool's start-up time says anything, as in
+    /// Kubernetes.
     pub const DOWN_WINDOW_S: u32 = 300;
 
     fn default_up() -> ScalingRules {
         ScalingRules { stabilization_window_seconds: Some(Self::UP_WINDOW_S), ..ScalingRules::default() }
-    }
-
-    fn default_down() -> ScalingRules {
-        ScalingRules { stabilization_window_seconds: Some(Self::DOWN_WINDOW_S), ..ScalingRules::default() }
     }
 
     /// `scaleUp`'s window in seconds.
@@ -324,7 +321,7 @@ impl History {
     }
 
     /// What was wanted in the last `seconds`, now not included.
-    fn wanted_within(&self, now: Micros, seconds: u32) -> impl Iterator<Item = u32> {
+    pub(crate) fn wanted_within(&self, now: Micros, seconds: u32) -> impl Iterator<Item = u32> {
         self.wanted
             .iter()
             .rev()

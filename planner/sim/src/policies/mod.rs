@@ -50,7 +50,7 @@ pub const KNOWN: &[(&str, &str)] = &[
     ),
     (
         "plimsoll",
-        "the decision core; tick=5 s, ahead=0.98, keep=0.98, spend=1, panic=1, hold=60 s, turn=600 s; signals=all, few, least",
+        "the decision core; tick=5 s, ahead=0.95, keep=0.95, spend=1, panic=2, hold=60 s; signals=all, few, least",
     ),
     ("wva:kv=0.8", "llm-d's WVA by saturation; queue=5, spare_kv=0.1, spare_queue=3, interval=60 s"),
 ];

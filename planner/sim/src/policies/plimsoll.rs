@@ -42,7 +42,7 @@ pub struct Plimsoll {
 
 impl Plimsoll {
     pub(super) const SETTINGS: &'static [&'static str] =
-        &["tick", "ahead", "keep", "spend", "panic", "hold", "turn", "signals"];
+        &["tick", "ahead", "keep", "spend", "panic", "hold", "signals"];
 
     /// A core that steps at this interval.
     #[must_use]
@@ -73,7 +73,6 @@ impl Plimsoll {
             ("spend", &mut tuning.spend),
             ("panic", &mut tuning.panic),
             ("hold", &mut tuning.hold_s),
-            ("turn", &mut tuning.turn_s),
         ] {
             if let Some(given) = settings.number(name, (0.01, 1e4))? {
                 *value = given;

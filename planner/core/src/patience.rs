@@ -1,0 +1,97 @@
+//! How long a replica is kept that is not wanted any more: longer where giving one back proved hasty.
+//!
+//! Keeping a replica costs its time, and giving it back costs a start if it is wanted again soon. Which of the two is
+//! dearer differs from replica to replica of one pool: where a load moves up and down around the edge between six and
+//! seven, the seventh is wanted again every few minutes while the fifth is not for hours. So each has a patience of its
+//! own, learned from how soon it was wanted again.
+
+use std::collections::BTreeMap;
+
+use plimsoll_common::units::Micros;
+use serde::{Deserialize, Serialize};
+
+/// A replica that is wanted again within this time was given back in haste. The same time as in the count of reversals.
+const HASTE: Micros = Micros(600_000_000);
+
+/// How much longer it is kept after that, and how much shorter once it was not missed.
+const STEP: u32 = 3;
+
+/// The most times as long as usual that one is kept.
+const MOST: u32 = 9;
+
+/// The longest that one is kept for its own sake, s.
+const LONGEST_S: u32 = 900;
+
+/// See the [module](self).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Patience {
+    /// By place: the first replica, the second, … Only those that were ever given back.
+    places: BTreeMap<u32, Place>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Place {
+    /// When it was given back; none once it is there again.
+    given_back: Option<Micros>,
+    times: u32,
+}
+
+impl Patience {
+    /// Takes note of a move from one number of replicas to another.
+    pub(crate) fn moved(&mut self, now: Micros, from: u32, to: u32) {
+        for place in to.saturating_add(1)..=from {
+            self.places.entry(place).or_insert(Place { given_back: None, times: 1 }).given_back = Some(now);
+        }
+        if to <= from {
+            return;
+        }
+        for place in self.places.range_mut(from + 1..=to).map(|(_, place)| place) {
+            let Some(at) = place.given_back.take() else { continue };
+            let hasty = now.saturating_sub(at) < HASTE;
+            place.times = if hasty { (place.times * STEP).min(MOST) } else { (place.times / STEP).max(1) };
+        }
+    }
+
+    /// How long the replica in this place is kept that is not wanted any more, s, where `usual` is what is usual.
+    pub(crate) fn keeps_s(&self, place: u32, usual: u32) -> u32 {
+        let times = self.places.get(&place).map_or(1, |place| place.times);
+        usual.saturating_mul(times).min(LONGEST_S.max(usual))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: u64 = 60_000_000;
+
+    #[test]
+    fn only_the_replica_that_comes_and_goes_is_kept_longer() {
+        let mut patience = Patience::default();
+        for turn in 0..3 {
+            patience.moved(Micros(turn * 10 * MINUTE), 7, 6);
+            patience.moved(Micros((turn * 10 + 4) * MINUTE), 6, 7);
+        }
+        assert_eq!(
+            (patience.keeps_s(7, 60), patience.keeps_s(6, 60), patience.keeps_s(8, 60)),
+            (540, 60, 60)
+        );
+        assert_eq!(patience.keeps_s(7, 1_800), 1_800);
+    }
+
+    #[test]
+    fn what_was_not_missed_for_long_is_given_back_as_soon_as_before() {
+        let mut patience = Patience::default();
+        patience.moved(Micros(0), 8, 2);
+        patience.moved(Micros(5 * MINUTE), 2, 4);
+        patience.moved(Micros(15 * MINUTE), 4, 8);
+        assert_eq!((patience.keeps_s(3, 60), patience.keeps_s(5, 60)), (180, 60));
+        patience.moved(Micros(20 * MINUTE), 8, 2);
+        patience.moved(Micros(50 * MINUTE), 2, 8);
+        assert_eq!(patience.keeps_s(3, 60), 60);
+        // A move to where it is already changes nothing.
+        let before = patience.clone();
+        patience.moved(Micros(51 * MINUTE), 8, 8);
+        assert_eq!(patience, before);
+    }
+}
