@@ -147,7 +147,7 @@ fn pool(model: &ModelPolicy, pool: &PoolPolicy) -> Pool {
 /// The window for giving back, s: the policy's, or what the planner begins with by itself.
 fn down_window_s(pool: &PoolPolicy) -> u32 {
     let of_policy = pool.behavior.scale_down.stabilization_window_seconds;
-    of_policy.unwrap_or_else(|| pool.start_up.as_secs().clamp(60, 3_600) as u32)
+    of_policy.unwrap_or_else(|| pool.start_up.as_secs().clamp(60.0, 3_600.0) as u32)
 }
 
 fn at_best(model: &ModelPolicy, pool: &PoolPolicy) -> Option<AtBest> {
