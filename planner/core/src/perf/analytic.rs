@@ -43,11 +43,12 @@ pub(super) fn rps(role: Role, engine: &EngineConfig, mix: &Mix, slo: &Slo) -> f6
 /// number: what is carried over by the answer must not jump with it.
 fn best(engine: &EngineConfig, mix: &Mix, slo: &Slo, prefills: bool) -> f64 {
     let limit = slo.itl.map_or(f64::INFINITY, Micros::as_secs_f64) * mix.tokens_per_step.max(1.0);
-    let by_kv = (engine.kv_tokens() as f64 / mix.context().max(1.0)).max(1.0);
+    let context = mix.context();
+    let by_kv = (engine.kv_tokens() as f64 / context.max(1.0)).max(1.0);
     let most = by_kv.min(f64::from(engine.max_num_seqs));
     let seconds = |batch: f64| {
         let prefill = if prefills { batch * mix.to_compute() / mix.decode_steps() } else { 0.0 };
-        step(engine, prefill, mix.isl.mean, batch, mix.context()).max(1e-9)
+        step(engine, prefill, mix.isl.mean, batch, context).max(1e-9)
     };
     let rps = |batch: f64| batch / (mix.decode_steps() * seconds(batch));
     if seconds(most) <= limit || seconds(1.0) > limit {

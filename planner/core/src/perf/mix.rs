@@ -20,6 +20,8 @@ pub struct Lengths {
     pub mean: f64,
     /// Quantiles at [`LEVELS`], tokens; rising.
     quantiles: [f64; COUNT],
+    /// The mean of x² over the mean of x, tokens: worked out once, since much asks for it.
+    seen_by_a_token: f64,
 }
 
 impl Lengths {
@@ -31,7 +33,7 @@ impl Lengths {
         let (mean, cv) = (bounded(mean, 1.0, f64::from(1 << 24)), bounded(cv, 0.0, 5.0));
         let variance = (1.0 + cv * cv).ln();
         let quantile = |deviate: f64| mean * (deviate * variance.sqrt() - variance / 2.0).exp();
-        Self { mean, quantiles: DEVIATES.map(quantile) }.with_mean(mean)
+        Self::of_shape(DEVIATES.map(quantile), mean)
     }
 
     /// Lengths by counts in buckets, `(upper edge, count)` by rising edge, and their mean, which the buckets only tell
@@ -55,13 +57,15 @@ impl Lengths {
             }
             from
         };
-        Some(Self { mean, quantiles: LEVELS.map(quantile) }.with_mean(mean))
+        Some(Self::of_shape(LEVELS.map(quantile), mean))
     }
 
-    /// The same shape with another mean.
-    fn with_mean(self, mean: f64) -> Self {
-        let by = mean / self.integral(1).max(1e-9);
-        Self { mean, quantiles: self.quantiles.map(|quantile| (quantile * by).max(1.0)) }
+    /// Lengths of this shape and mean.
+    fn of_shape(quantiles: [f64; COUNT], mean: f64) -> Self {
+        let shape = Self { mean, quantiles, seen_by_a_token: mean };
+        let by = mean / shape.integral(1).max(1e-9);
+        let lengths = Self { quantiles: quantiles.map(|quantile| (quantile * by).max(1.0)), ..shape };
+        Self { seen_by_a_token: lengths.integral(2) / mean, ..lengths }
     }
 
     /// The length at a level, 0 to 1.
@@ -80,8 +84,8 @@ impl Lengths {
 
     /// The mean of x² over the mean of x: the length of the request that a token picked at random belongs to.
     #[must_use]
-    pub fn seen_by_a_token(&self) -> f64 {
-        self.integral(2) / self.mean
+    pub const fn seen_by_a_token(&self) -> f64 {
+        self.seen_by_a_token
     }
 
     /// How far the shapes are apart: the greatest ratio of quantiles from the 3rd to the 97th percentile, in units of

@@ -36,6 +36,8 @@ pub struct CapacityTable {
 struct Searched {
     at: Micros,
     question: Question,
+    /// What the formula says for that question.
+    on_the_mean: f64,
     rates: [f64; 3],
     /// Searches that the rates are the mean of.
     searches: u32,
@@ -46,7 +48,7 @@ struct Searched {
 impl Searched {
     /// Its rates, carried over to another question by how much the formula says that they changed.
     fn carried(&self, on_the_mean: f64) -> [f64; 3] {
-        let ratio = on_the_mean / self.question.on_the_mean().max(1e-12);
+        let ratio = on_the_mean / self.on_the_mean.max(1e-12);
         self.rates.map(|rate| rate * ratio.clamp(0.25, 4.0))
     }
 }
@@ -109,13 +111,21 @@ impl CapacityTable {
         });
         let draw = slot.as_ref().map_or(0, |searched| searched.draw + 1);
         let mut rates = question.search(*size, draw);
+        let on_the_mean = question.on_the_mean();
         if let Some((searched, _)) = before {
             let share = 1.0 / f64::from(known.min(SEARCHES - 1) + 1);
-            for (rate, carried) in rates.iter_mut().zip(searched.carried(question.on_the_mean())) {
+            for (rate, carried) in rates.iter_mut().zip(searched.carried(on_the_mean)) {
                 *rate = carried + share * (*rate - carried);
             }
         }
-        *slot = Some(Searched { at: now, question, rates, searches: (known + 1).min(SEARCHES), draw });
+        *slot = Some(Searched {
+            at: now,
+            question,
+            on_the_mean,
+            rates,
+            searches: (known + 1).min(SEARCHES),
+            draw,
+        });
     }
 }
 
