@@ -77,9 +77,17 @@ impl Lengths {
         from * (to / from).powf(share.clamp(0.0, 1.0))
     }
 
-    /// The mean of the length's power, in two hundred slices.
+    /// The mean of the length's power: exact for a logarithm that is linear between the levels.
     fn integral(&self, power: i32) -> f64 {
-        (0..200).map(|slice| self.at((f64::from(slice) + 0.5) / 200.0).powi(power)).sum::<f64>() / 200.0
+        let raised = self.quantiles.map(|quantile| quantile.powi(power));
+        let ends = LEVELS[0] * raised[0] + (1.0 - LEVELS[COUNT - 1]) * raised[COUNT - 1];
+        let between = |place: usize| {
+            let (from, to) = (raised[place], raised[place + 1]);
+            let growth = (to / from).ln();
+            let mean = if growth.abs() > 1e-9 { (to - from) / growth } else { from };
+            (LEVELS[place + 1] - LEVELS[place]) * mean
+        };
+        ends + (0..COUNT - 1).map(between).sum::<f64>()
     }
 
     /// The mean of x² over the mean of x: the length of the request that a token picked at random belongs to.
