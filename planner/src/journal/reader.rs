@@ -75,6 +75,8 @@ pub struct Segment {
     pub run: i64,
     /// When its checkpoint was made.
     pub began: Micros,
+    /// The number of the step after which its checkpoint was made.
+    pub seq: u64,
     /// Its steps.
     pub steps: u64,
     /// When its last step was.
@@ -179,15 +181,16 @@ impl Journal {
 pub(super) fn segments(db: &Connection) -> Result<Vec<Segment>, JournalError> {
     let mut query = db.prepare(
         "SELECT id, run, began, (SELECT count(*) FROM step WHERE segment = segment.id),
-                (SELECT max(at) FROM step WHERE segment = segment.id)
+                (SELECT max(at) FROM step WHERE segment = segment.id), seq
          FROM segment ORDER BY id",
     )?;
     let read = |row: &rusqlite::Row<'_>| {
-        let steps: i64 = row.get(3)?;
+        let (steps, seq): (i64, i64) = (row.get(3)?, row.get(5)?);
         Ok(Segment {
             id: row.get(0)?,
             run: row.get(1)?,
             began: micros(row.get(2)?),
+            seq: u64::try_from(seq).unwrap_or_default(),
             steps: u64::try_from(steps).unwrap_or_default(),
             last: row.get::<_, Option<i64>>(4)?.map(micros),
         })

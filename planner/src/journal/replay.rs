@@ -129,10 +129,12 @@ impl Replayer<'_> {
             (self.run, self.live) = (Some(run), None);
         }
         let steps = self.journal.steps(segment)?;
-        let Some(first) = steps.first() else { return Ok(()) };
+        if steps.is_empty() {
+            return Ok(());
+        }
         let (mut controller, mut before) = match self.live.take() {
             // Without a gap the controller goes on, and must have come to what the checkpoint says.
-            Some((controller, before)) if before + 1 == first.seq => {
+            Some((controller, before)) if before == segment.seq => {
                 let own = controller.checkpoint().to_bytes()?;
                 if own == self.journal.checkpoint_bytes(segment)? {
                     (controller, before)
@@ -141,7 +143,8 @@ impl Replayer<'_> {
                     (self.restored(segment)?, before)
                 }
             }
-            _ => (self.restored(segment)?, first.seq.saturating_sub(1)),
+            // The step right after a checkpoint can be missing, too.
+            _ => (self.restored(segment)?, segment.seq),
         };
         let differed = self.done.differ;
         for (index, step) in steps.iter().enumerate() {

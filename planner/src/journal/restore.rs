@@ -10,7 +10,7 @@ use plimsoll_core::{
 use rusqlite::Connection;
 
 use super::{
-    JournalError,
+    JournalError, Segment,
     reader::{checkpoint, segments, steps},
 };
 
@@ -65,7 +65,7 @@ impl Restored {
 pub(super) fn newest(db: &Connection) -> Result<Option<Restored>, JournalError> {
     let mut first = None;
     for segment in segments(db)?.iter().rev().take(TRIES) {
-        match read(db, segment.id, segment.last.unwrap_or(segment.began)) {
+        match read(db, segment) {
             Ok(restored) => return Ok(Some(restored)),
             Err(error) => {
                 tracing::warn!(%error, segment = segment.id, "a segment of the journal can't be restored");
@@ -76,16 +76,17 @@ pub(super) fn newest(db: &Connection) -> Result<Option<Restored>, JournalError> 
     first.map_or(Ok(None), Err)
 }
 
-fn read(db: &Connection, segment: i64, last: Micros) -> Result<Restored, JournalError> {
-    let checkpoint = Checkpoint::from_bytes(&checkpoint(db, segment)?)?;
+fn read(db: &Connection, segment: &Segment) -> Result<Restored, JournalError> {
+    let checkpoint = Checkpoint::from_bytes(&checkpoint(db, segment.id)?)?;
+    let last = segment.last.unwrap_or(segment.began);
     let mut since = Vec::new();
-    let mut before: Option<u64> = None;
-    for step in steps(db, segment)? {
+    let mut before = segment.seq;
+    for step in steps(db, segment.id)? {
         // Behind a gap, what was learned would be of two pieces; it is still the best that is known.
-        if before.is_some_and(|before| before + 1 != step.seq) {
+        if before + 1 != step.seq {
             tracing::info!(at = step.at.0, "steps are missing in the journal before this one");
         }
-        before = Some(step.seq);
+        before = step.seq;
         since.push((step.at, step.observations));
     }
     Ok(Restored { checkpoint, since, last })

@@ -18,14 +18,15 @@ const LOCK: &str = "journal.lock";
 /// Tells SQLite files of ours from others: "PLMJ".
 const APPLICATION: i32 = 0x504c_4d4a;
 /// The format that this build writes and reads.
-pub(super) const FORMAT: i32 = 1;
+pub(super) const FORMAT: i32 = 2;
 const PAGE: u64 = 4096;
 /// The write-ahead log is cut back to this many bytes.
 const LOG_BYTES: u64 = 4 << 20;
 
 const SCHEMA: &str = "
     CREATE TABLE run(id INTEGER PRIMARY KEY, began INTEGER NOT NULL, build BLOB NOT NULL, basis BLOB NOT NULL);
-    CREATE TABLE segment(id INTEGER PRIMARY KEY, run INTEGER NOT NULL, began INTEGER NOT NULL, checkpoint BLOB NOT NULL);
+    CREATE TABLE segment(id INTEGER PRIMARY KEY, run INTEGER NOT NULL, began INTEGER NOT NULL, seq INTEGER NOT NULL,
+                         checkpoint BLOB NOT NULL);
     CREATE TABLE step(id INTEGER PRIMARY KEY, segment INTEGER NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL,
                       seen BLOB NOT NULL, decided BLOB NOT NULL);
     CREATE INDEX step_segment ON step(segment, id);
@@ -161,14 +162,14 @@ impl Store {
         Ok(())
     }
 
-    /// Begins a segment with a checkpoint.
-    pub(super) fn checkpoint(&mut self, now: Micros, checkpoint: &[u8]) -> Result<bool, StoreError> {
+    /// Begins a segment with a checkpoint, which was made after the step of this number.
+    pub(super) fn checkpoint(&mut self, now: Micros, seq: u64, checkpoint: &[u8]) -> Result<bool, StoreError> {
         let Some(run) = self.run else { return Ok(false) };
         let packed = blob::pack(checkpoint, &[])?;
         self.make_room(now, packed.len() as u64)?;
         self.db.execute(
-            "INSERT INTO segment(run, began, checkpoint) VALUES(?, ?, ?)",
-            params![run, int(now.0), packed],
+            "INSERT INTO segment(run, began, seq, checkpoint) VALUES(?, ?, ?, ?)",
+            params![run, int(now.0), int(seq), packed],
         )?;
         self.segment = Some(Open { id: self.db.last_insert_rowid(), dictionary: None });
         Ok(true)

@@ -254,13 +254,13 @@ fn without_room_steps_are_dropped_and_counted_and_the_planner_goes_on() {
     let limits = Limits { bytes: 96 << 10, ..Limits::default() };
     let mut store = store::Store::open(dir.path(), limits).unwrap();
     store.begin(START, &Build::this(), &basis()).unwrap();
-    store.checkpoint(START, &[7; 100]).unwrap();
+    store.checkpoint(START, 0, &[7; 100]).unwrap();
     let noise = |n: u64| (0..4_000_u64).map(|i| (i * i * (n + 3) % 251) as u8).collect::<Vec<u8>>();
     let row = |n: u64| store::Row { seq: n, at: at(n), seen: noise(n), decided: noise(n + 1) };
     let error = (0..200).find_map(|n| store.append(&[row(n)]).err()).unwrap();
     assert!(error.is_full() && !error.needs_another(), "{error}");
     // The next checkpoint makes room: what was before goes.
-    store.checkpoint(at(300), &[8; 100]).unwrap();
+    store.checkpoint(at(300), 300, &[8; 100]).unwrap();
     store.append(&[row(301)]).unwrap();
 }
 
@@ -309,6 +309,57 @@ fn when_the_store_is_slow_steps_are_dropped_and_the_next_checkpoint_comes_soon()
     let done = replayed(dir.path());
     assert_eq!(done.differ, 0);
     assert!(done.agree >= 15, "{done:?}");
+}
+
+#[test]
+fn a_step_that_is_missing_right_after_a_checkpoint_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store::Store::open(dir.path(), Limits::default()).unwrap();
+    store.begin(START, &Build::this(), &basis()).unwrap();
+    let mut controller = controller();
+    for n in 0..20 {
+        if n % 10 == 0 {
+            store.checkpoint(at(n), n, &controller.checkpoint().to_bytes().unwrap()).unwrap();
+        }
+        let (seen, decided) = (blob::encode(&seen(n)), bytes(&plain(&mut controller, n)));
+        if n != 10 {
+            store.append(&[store::Row { seq: n + 1, at: at(n), seen, decided }]).unwrap();
+        }
+    }
+    drop(store);
+    let done = replayed(dir.path());
+    assert_eq!((done.agree, done.differ, done.skipped), (10, 0, 9), "{done:?}");
+}
+
+#[test]
+fn no_step_is_recorded_under_a_policy_that_it_was_not_decided_by() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, mut controller) = begun(dir.path(), Limits::default());
+    drive(&mut writer, &mut controller, 0..5);
+    while writer.stats().totals().steps_written < 5 {
+        std::thread::yield_now();
+    }
+    let blocker = Connection::open(dir.path().join(store::FILE)).unwrap();
+    blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for n in 5..45 {
+        let step = plain(&mut controller, n);
+        writer.record(at(n), &seen(n), &step);
+    }
+    // The policy changes while there is no room in the queue.
+    let mut changed = basis();
+    changed.spec.pools[0].bounds = (4, 6);
+    let (mut next, _) = Controller::restore(changed.spec.clone(), changed.tuning, controller.checkpoint());
+    writer.begin(at(45), changed);
+    blocker.execute_batch("ROLLBACK").unwrap();
+    drop(blocker);
+    while writer.done() < 45 {
+        std::thread::yield_now();
+    }
+    drive(&mut writer, &mut next, 45..60);
+    drop(writer);
+    let done = replayed(dir.path());
+    assert_eq!((done.differ, done.checkpoints), (0, 2), "{done:?}");
+    assert!(done.agree >= 20, "{done:?}");
 }
 
 impl Writer {

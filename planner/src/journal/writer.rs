@@ -5,7 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
+        mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel},
     },
     thread::JoinHandle,
 };
@@ -35,7 +35,8 @@ const SOONER: u32 = 10;
 #[derive(Debug)]
 enum Message {
     Begin(Micros, Box<Basis>),
-    Checkpoint(Micros, Box<Checkpoint>),
+    /// With the number of the step after which it was made.
+    Checkpoint(Micros, u64, Box<Checkpoint>),
     Record(Box<Record>),
 }
 
@@ -72,13 +73,16 @@ pub struct Writer {
     /// Steps that were told so far.
     pub(super) seq: u64,
     last_checkpoint: Option<Micros>,
+    /// What decisions rest on, where the queue had no room for it.
+    beginning: Option<(Micros, Box<Basis>)>,
 }
 
 impl Writer {
     /// From here on decisions rest on this: at the start, and whenever the policy changes. A checkpoint is to follow.
     pub fn begin(&mut self, now: Micros, basis: Basis) {
         self.last_checkpoint = None;
-        if !self.send(Message::Begin(now, Box::new(basis))) {
+        self.beginning = Some((now, Box::new(basis)));
+        if !self.send_beginning() {
             self.shared.is_torn.store(true, Ordering::Relaxed);
         }
     }
@@ -111,7 +115,7 @@ impl Writer {
     /// Writes a checkpoint; the steps that follow start from it.
     pub fn checkpoint(&mut self, now: Micros, checkpoint: &Checkpoint) {
         self.last_checkpoint = Some(now);
-        if !self.send(Message::Checkpoint(now, Box::new(checkpoint.clone()))) {
+        if !self.send(Message::Checkpoint(now, self.seq, Box::new(checkpoint.clone()))) {
             count(&self.shared.stats.checkpoints_dropped, 1);
         }
     }
@@ -125,13 +129,36 @@ impl Writer {
     /// Writes a last checkpoint and all that waits, and ends; for an orderly end, from where waiting is allowed.
     pub fn finish(mut self, now: Micros, checkpoint: Checkpoint) {
         if let Some(queue) = &self.queue {
-            let _ = queue.send(Message::Checkpoint(now, Box::new(checkpoint)));
+            if let Some((now, basis)) = self.beginning.take() {
+                let _ = queue.send(Message::Begin(now, basis));
+            }
+            let _ = queue.send(Message::Checkpoint(now, self.seq, Box::new(checkpoint)));
         }
         self.join();
     }
 
-    fn send(&self, message: Message) -> bool {
-        self.queue.as_ref().is_some_and(|queue| queue.try_send(message).is_ok())
+    fn send(&mut self, message: Message) -> bool {
+        self.send_beginning() && self.offer(message).is_ok()
+    }
+
+    /// Tells on what decisions rest, if that is still to be told: nothing may be recorded under another basis.
+    fn send_beginning(&mut self) -> bool {
+        let Some((now, basis)) = self.beginning.take() else { return true };
+        match self.offer(Message::Begin(now, basis)) {
+            Err(Some(Message::Begin(now, basis))) => {
+                self.beginning = Some((now, basis));
+                false
+            }
+            done => done.is_ok(),
+        }
+    }
+
+    /// Queues a message, or gives it back.
+    fn offer(&self, message: Message) -> Result<(), Option<Message>> {
+        let Some(queue) = &self.queue else { return Err(None) };
+        queue.try_send(message).map_err(|error| match error {
+            TrySendError::Full(message) | TrySendError::Disconnected(message) => Some(message),
+        })
     }
 
     fn join(&mut self) {
@@ -169,7 +196,7 @@ pub(super) fn open(dir: &Path, limits: Limits, now: Micros) -> (Writer, Option<R
     let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || hand.run(&messages));
     let thread = thread.inspect_err(|error| tracing::error!(%error, "the journal has no thread")).ok();
     let queue = thread.is_some().then_some(queue);
-    (Writer { queue, thread, shared, limits, seq: 0, last_checkpoint: None }, restored)
+    (Writer { queue, thread, shared, limits, seq: 0, last_checkpoint: None, beginning: None }, restored)
 }
 
 /// The thread's own.
@@ -218,7 +245,7 @@ impl Hand {
                 self.ready(now);
                 self.begin(now);
             }
-            Message::Checkpoint(now, checkpoint) => self.checkpoint(now, &checkpoint),
+            Message::Checkpoint(now, seq, checkpoint) => self.checkpoint(now, seq, &checkpoint),
             Message::Record(record) => self.write(&mut vec![*record]),
         }
     }
@@ -229,11 +256,11 @@ impl Hand {
         self.judge(done);
     }
 
-    fn checkpoint(&mut self, now: Micros, checkpoint: &Checkpoint) {
+    fn checkpoint(&mut self, now: Micros, seq: u64, checkpoint: &Checkpoint) {
         self.ready(now);
         let written = match (&mut self.store, checkpoint.to_bytes()) {
             (Some(store), Ok(bytes)) => {
-                store.checkpoint(now, &bytes).map(|done| done.then_some(bytes.len() as u64))
+                store.checkpoint(now, seq, &bytes).map(|done| done.then_some(bytes.len() as u64))
             }
             _ => Ok(None),
         };
