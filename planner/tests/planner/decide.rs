@@ -158,13 +158,19 @@ fn the_same_load_told_in_other_words_is_decided_alike() {
         });
         engine
     };
-    let ways: [(&str, Way<'_>); 4] = [
+    let ways: [(&str, Way<'_>); 5] = [
         ("gained", &|_, requests| four(&|_| each(requests, "gained", 1))),
         ("totals", &|n, requests| four(&|_| each(requests, "totals", n))),
         ("the pool as a whole", &|_, requests| {
             json!({
                 "ready": 4, "running": requests as f64 / 10.0 * 1.8, "waiting": 0, "kv_utilization": 0.1, "itl_mean_s": 0.009,
                 "gained": { "finished": requests, "prefilled_tokens": requests * 1_000, "generated_tokens": requests * 200 },
+            })
+        }),
+        ("the door", &|_, requests| {
+            json!({
+                "ready": 4, "running": requests as f64 / 10.0 * 1.8, "waiting": 0, "kv_utilization": 0.1, "itl_mean_s": 0.009,
+                "door": { "arrived": requests },
             })
         }),
         ("the pace of tokens", &|_, requests| {
