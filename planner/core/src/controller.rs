@@ -1,6 +1,7 @@
 //! The loop: observations in, a plan and its explanation out.
 
 mod checkpoint;
+mod stages;
 
 use std::collections::BTreeMap;
 
@@ -8,10 +9,9 @@ use plimsoll_common::{engine::Role, ids::PoolName, units::Micros};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    explain::{Explanation, PoolExplanation, Reason},
+    explain::{Explanation, Reason},
     observe::Observation,
-    plan::{Asked, Limits, Planned, Refused, Share, check, split},
-    policy::HeldBack,
+    plan::{Asked, Limits, split},
     pool::{Pool, Wish},
     spec::FleetSpec,
     tuning::Tuning,
@@ -61,9 +61,10 @@ impl Controller {
     }
 
     /// Takes what was seen of one pool; it counts from the next step on. Several observations of one pool are added up,
-    /// in whatever order they come; one of a pool that the policy does not know is not taken.
-    pub fn observe(&mut self, observation: Observation) -> bool {
-        if !self.pools.contains_key(&observation.pool) {
+    /// in whatever order they come; one of a pool that the policy does not know, or of replicas that cannot be, is not
+    /// taken. Other numbers that cannot be count as not told.
+    pub fn observe(&mut self, mut observation: Observation) -> bool {
+        if !self.pools.contains_key(&observation.pool) || !observation.leave_out_the_impossible() {
             return false;
         }
         match self.pending.get_mut(&observation.pool) {
@@ -81,8 +82,10 @@ impl Controller {
         self.pools.get_mut(pool).map(|pool| pool.warm(history)).is_some()
     }
 
-    /// Learns from what was observed since the step before, and decides.
+    /// Learns from what was observed since the step before, and decides. Where time ran backwards, nothing is learned and
+    /// nothing moves for this one step.
     pub fn step(&mut self, now: Micros) -> Step {
+        let turned_back = self.turn_back(now);
         self.learn(now);
         self.refresh(now);
         let (interval, tuning) = (self.interval, self.tuning);
@@ -91,18 +94,23 @@ impl Controller {
             .iter_mut()
             .filter_map(|(name, pool)| Some((name.clone(), pool.wish(now, interval, &tuning)?)))
             .collect();
+        let step =
+            if turned_back { self.hold(now, wishes, Reason::ClockSetBack) } else { self.plan(now, wishes) };
+        for (name, explained) in &step.explanation.pools {
+            if let Some(pool) = self.pools.get_mut(name) {
+                pool.decided(now, explained.from, explained.to);
+            }
+        }
+        step
+    }
+
+    fn plan(&mut self, now: Micros, wishes: BTreeMap<PoolName, Wish>) -> Step {
         let asked = self.asked(&wishes);
         let shares = split(&self.limits, &asked);
         let mut step = self.stabilize(now, wishes, &shares);
+        self.settle(&mut step, &asked);
         if let Err(refused) = self.check(&step, &asked) {
             self.refuse(&mut step, refused);
-        }
-        for (name, explained) in &step.explanation.pools {
-            if let Some(pool) = self.pools.get_mut(name) {
-                pool.history.moved(now, explained.from, explained.to);
-                pool.patience.moved(now, explained.from, explained.to);
-                pool.target = Some(explained.to);
-            }
         }
         step
     }
@@ -162,95 +170,11 @@ impl Controller {
         };
         self.pools.values().map(of).collect()
     }
-
-    /// What of the shares may come about now.
-    fn stabilize(
-        &mut self,
-        now: Micros,
-        wishes: BTreeMap<PoolName, Wish>,
-        shares: &BTreeMap<PoolName, Share>,
-    ) -> Step {
-        let mut step = Step {
-            plan: Plan::default(),
-            explanation: Explanation::default(),
-            next: now.saturating_add(self.interval),
-        };
-        let tuning = self.tuning;
-        for (name, wish) in wishes {
-            let (Some(pool), Some(share)) = (self.pools.get_mut(&name), shares.get(&name)) else { continue };
-            let explained = stabilize(now, &tuning, pool, wish, *share);
-            step.plan.targets.insert(name.clone(), explained.to);
-            step.explanation.pools.insert(name, explained);
-        }
-        step
-    }
-
-    fn check(&self, step: &Step, asked: &[Asked]) -> Result<(), Vec<Refused>> {
-        let planned = |asked| planned(&self.pools, step, asked);
-        check(&self.limits, &asked.iter().filter_map(planned).collect::<Vec<_>>())
-    }
-
-    fn refuse(&mut self, step: &mut Step, refused: Vec<Refused>) {
-        self.refused += 1;
-        for (name, explained) in &mut step.explanation.pools {
-            explained.to = explained.from;
-            explained.reasons.insert(0, Reason::Refused);
-            step.plan.targets.insert(name.clone(), explained.from);
-        }
-        step.explanation.refused = refused;
-    }
-}
-
-fn planned<'a>(pools: &BTreeMap<PoolName, Pool>, step: &Step, asked: &'a Asked) -> Option<Planned<'a>> {
-    let (pool, explained) = (pools.get(&asked.pool)?, step.explanation.pools.get(&asked.pool)?);
-    Some(Planned {
-        asked,
-        most: pool.spec.bounds.1,
-        from: explained.from,
-        to: explained.to,
-        silent: explained.seen.silent > 0,
-        in_flight: explained.in_flight,
-    })
-}
-
-/// What of one pool's share may come about now: what is silent, in flight or within the policy's windows holds.
-fn stabilize(now: Micros, tuning: &Tuning, pool: &mut Pool, wish: Wish, share: Share) -> PoolExplanation {
-    let Wish { seen, believed, load, needs, current, mut reasons, in_flight, .. } = wish;
-    let mut to = share.replicas;
-    if share.cut {
-        reasons.insert(0, Reason::Budget);
-    }
-    let (least, most) = pool.spec.bounds;
-    // Beyond the upper bound nothing is held.
-    let hold = current.min(most.max(least));
-    if to < hold && seen.silent > 0 {
-        to = hold;
-        reasons.insert(0, Reason::Silence);
-    }
-    if to < hold.min(in_flight) {
-        to = hold.min(in_flight);
-        reasons.insert(0, Reason::InFlight);
-    }
-    let mut behavior = pool.spec.behavior.clone();
-    behavior.scale_down.stabilization_window_seconds = Some(pool.down_window_s(tuning));
-    let kept = pool.kept(now, tuning, current, to);
-    pool.history.want(now, to);
-    if kept > to {
-        to = kept;
-        reasons.insert(0, Reason::Keep);
-    }
-    let allowed = behavior.allowed(&pool.history, now, current, to);
-    let held_back: Option<HeldBack> = allowed.held_back.filter(|_| allowed.replicas != to);
-    if held_back.is_some() {
-        reasons.insert(0, Reason::Behavior);
-    }
-    let to = allowed.replicas.clamp(least.min(current), most.max(least));
-    if to == current {
-        reasons.push(Reason::Steady);
-    }
-    PoolExplanation { seen, believed, load, needs, from: current, to, reasons, held_back, in_flight }
 }
 
 #[cfg(test)]
 #[path = "controller_tests.rs"]
 pub(crate) mod tests;
+
+#[cfg(test)]
+mod properties;

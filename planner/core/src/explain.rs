@@ -121,6 +121,8 @@ pub enum Reason {
     Budget,
     /// Replicas that were to start are not expected any more; others are asked for in their place.
     Overdue,
+    /// Some engines are slower than their pool: they are counted for less, and others stand in.
+    SlowEngines,
     /// A few replicas have all the load while others have room: more replicas would not help.
     HotSpot,
     /// No rate keeps the SLO on this engine with these requests.
@@ -131,6 +133,8 @@ pub enum Reason {
     NoProfile,
     /// Nothing was told since the step before.
     NoNews,
+    /// Time ran backwards: what was told is not taken, and the targets stay for one step.
+    ClockSetBack,
     /// The plan was refused by its check; the targets stay.
     Refused,
     /// As it should be.
@@ -139,7 +143,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for documentation and metrics.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Forecast,
         Self::Panic,
         Self::Backlog,
@@ -154,11 +158,13 @@ impl Reason {
         Self::Maximum,
         Self::Budget,
         Self::Overdue,
+        Self::SlowEngines,
         Self::HotSpot,
         Self::ImpossibleSlo,
         Self::NoDemand,
         Self::NoProfile,
         Self::NoNews,
+        Self::ClockSetBack,
         Self::Refused,
         Self::Steady,
     ];
@@ -181,11 +187,13 @@ impl Reason {
             Self::Maximum => "maximum",
             Self::Budget => "budget",
             Self::Overdue => "overdue",
+            Self::SlowEngines => "slow-engines",
             Self::HotSpot => "hot-spot",
             Self::ImpossibleSlo => "impossible-slo",
             Self::NoDemand => "no-demand",
             Self::NoProfile => "no-profile",
             Self::NoNews => "no-news",
+            Self::ClockSetBack => "clock-set-back",
             Self::Refused => "refused",
             Self::Steady => "steady",
         }
@@ -211,11 +219,15 @@ impl Reason {
             Self::Maximum => "the policy's upper bound: more was needed",
             Self::Budget => "the budget does not do for what was needed",
             Self::Overdue => "replicas that were to start are not expected any more: others are asked for",
+            Self::SlowEngines => {
+                "some engines are slower than their pool: they are counted for less, and others stand in"
+            }
             Self::HotSpot => "a few replicas have all the load: more replicas would not help",
             Self::ImpossibleSlo => "no rate keeps the SLO on this engine with these requests",
             Self::NoDemand => "nothing is known of demand yet",
             Self::NoProfile => "there is no profile of the engine: thresholds stand in",
             Self::NoNews => "nothing was told since the step before",
+            Self::ClockSetBack => "time ran backwards: what was told is not taken, the targets stay",
             Self::Refused => "the plan was refused by its check: the targets stay",
             Self::Steady => "as it should be",
         }

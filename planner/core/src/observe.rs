@@ -4,6 +4,8 @@
 //! observation before. A shell folds whatever it has into these: a fleet of agents, a simulated world, or one line of
 //! another program's output.
 
+mod plausible;
+
 use std::collections::BTreeMap;
 
 use plimsoll_common::{

@@ -52,6 +52,13 @@ impl Patience {
         }
     }
 
+    /// What was given back later than `now` counts as given back now: the clock was set back.
+    pub(crate) fn turn_back(&mut self, now: Micros) {
+        for place in self.places.values_mut() {
+            place.given_back = place.given_back.map(|at| at.min(now));
+        }
+    }
+
     /// How long the replica in this place is kept that is not wanted any more, s, where `usual` is what is usual.
     pub(crate) fn keeps_s(&self, place: u32, usual: u32) -> u32 {
         let times = self.places.get(&place).map_or(1, |place| place.times);

@@ -1,6 +1,7 @@
 //! One pool: what was learned of it, and what it needs.
 
 mod adopt;
+mod note;
 
 use std::collections::BTreeMap;
 
@@ -291,14 +292,17 @@ impl Pool {
             needs.backlog = load.bounds.0;
         }
         // Slow engines are counted for what they do, overdue ones not at all: others must stand in.
-        let missing = late + self.slow().ceil() as u32;
+        let slow = self.slow().ceil() as u32;
+        let missing = late + slow;
         let wanted = needs.wanted();
         let instead = (wanted + missing).min(self.most());
         wish.needs = needs;
         wish.reasons = reasons(load, &needs, hot_spot);
-        if instead > wanted && instead > current {
-            wish.reasons.insert(0, Reason::Overdue);
-        }
+        // Told as long as it is so, and first where it made the pool grow.
+        let place = if instead > wanted && instead > current { 0 } else { wish.reasons.len() };
+        let stood_in_for = [(late, Reason::Overdue), (slow, Reason::SlowEngines)];
+        wish.reasons
+            .splice(place..place, stood_in_for.iter().filter(|(n, _)| *n > 0).map(|(_, reason)| *reason));
         let kept = (needs.kept() + missing).min(self.most());
         wish.wanted = if instead > current { instead } else { kept.min(current) };
         if wish.wanted >= current && instead < current {

@@ -320,6 +320,12 @@ impl History {
         forget(&mut self.moves, now, LONGEST_PERIOD_S);
     }
 
+    /// What was noted for later than `now` counts as of now: the clock was set back.
+    pub(crate) fn turn_back(&mut self, now: Micros) {
+        self.wanted.iter_mut().for_each(|(at, _)| *at = now.min(*at));
+        self.moves.iter_mut().for_each(|(at, _)| *at = now.min(*at));
+    }
+
     /// What was wanted in the last `seconds`, now not included.
     pub(crate) fn wanted_within(&self, now: Micros, seconds: u32) -> impl Iterator<Item = u32> {
         self.wanted
