@@ -24,4 +24,5 @@ mod http_get;
 pub mod ingest;
 pub mod journal;
 pub mod policy;
+pub mod profile;
 pub mod serve;

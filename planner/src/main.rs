@@ -13,6 +13,7 @@ use plimsoll_planner::{
         replay::{self, ReplayArgs},
         shadow::{self, ShadowArgs},
     },
+    profile::{self, ProfileArgs},
     simulate::{self, SimulateArgs},
 };
 use plimsoll_shell::{EXIT_USAGE, config, logging, shutdown, tls};
@@ -49,6 +50,7 @@ enum Command {
     Simulate(Box<SimulateArgs>),
     Check(Box<CheckArgs>),
     Decide(DecideArgs),
+    Profile(ProfileArgs),
     Replay(ReplayArgs),
     Explain(ExplainArgs),
     Shadow(ShadowArgs),
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
             Command::Simulate(args) => simulate::run(args),
             Command::Check(args) => check::run(args),
             Command::Decide(args) => decide::run(args),
+            Command::Profile(args) => profile::run(args),
             Command::Replay(args) => replay::run(args),
             Command::Explain(args) => explain::run(args),
             Command::Shadow(args) => shadow::run(args),

@@ -38,7 +38,6 @@ mod backlog;
 mod blocks;
 mod config;
 mod engine;
-mod import;
 mod pace;
 mod profile;
 mod request;

@@ -47,12 +47,6 @@ pub enum ProfileError {
         /// The names there are.
         known: String,
     },
-    /// A table without a column that is needed.
-    #[error("the table has no column {0}")]
-    Column(&'static str),
-    /// A table with rows that make no sense.
-    #[error("a row of the table is too short or holds a number that is negative or not finite")]
-    Rows,
     /// A text that is no profile.
     #[error("not an engine profile: {0}")]
     Malformed(#[from] serde_json::Error),
@@ -78,6 +72,15 @@ impl Profile {
     /// None in a tested build.
     pub fn all_built_in() -> Result<Vec<Self>, ProfileError> {
         Ok(serde_json::from_str(BUILT_IN)?)
+    }
+
+    /// Whether a name means a file or folder rather than a built-in profile: one with a `/`, or that ends in `.json` or
+    /// `.npz`.
+    #[must_use]
+    pub fn names_file(name: &str) -> bool {
+        let extension = std::path::Path::new(name).extension();
+        let known = |end: &str| extension.is_some_and(|extension| extension.eq_ignore_ascii_case(end));
+        name.contains('/') || known("json") || known("npz")
     }
 
     /// A profile from JSON text, in the form of the built-in ones.

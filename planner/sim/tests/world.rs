@@ -2,7 +2,7 @@
 
 use plimsoll_common::units::Micros;
 use plimsoll_core::score::Slo;
-use plimsoll_engine::{Curve, EngineConfig, Profile, Roofline, Timing};
+use plimsoll_engine::{Curve, EngineConfig, Profile, Roofline, Rows, Table, Timing};
 use plimsoll_sim::{
     Ending, Fault, Lost, Outcome, PoolConfig, Router, StartUp, Who, World, WorldConfig,
     bounds::Oracle,
@@ -239,15 +239,20 @@ fn workload_end(n: u64, gap_ms: u64) -> Micros {
 }
 
 /// A mixture of experts: its decode times bend, since small batches already touch most experts.
-const BENT: &str = r#"{"name": "moe", "gpus_per_engine": 8, "max_kv_tokens_per_engine": 1000000,
-    "prefill_columns": ["isl", "ttft_ms"], "prefill": [[64, 28.0], [1024, 69.0], [4096, 207.0], [16384, 1065.0]],
-    "decode_columns": ["batch", "context_len", "itl_ms"],
-    "decode": [[1, 1000, 11.0], [8, 1000, 30.0], [64, 1000, 45.0], [256, 1000, 60.0],
-               [1, 8000, 12.0], [8, 8000, 32.0], [64, 8000, 52.0], [256, 8000, 95.0]]}"#;
+fn bent() -> Profile {
+    let prefill = vec![(64.0, 28.0), (1_024.0, 69.0), (4_096.0, 207.0), (16_384.0, 1_065.0)];
+    let line = |context: f64, times: [f64; 4]| {
+        [1.0, 8.0, 64.0, 256.0].into_iter().zip(times).map(move |(batch, ms)| (batch, context, ms))
+    };
+    let (short, long) = (line(1_000.0, [11.0, 30.0, 45.0, 60.0]), line(8_000.0, [12.0, 32.0, 52.0, 95.0]));
+    let table = Table::new(Rows { prefill, decode: short.chain(long).collect() }).expect("a table");
+    let dense = Profile::built_in("llama-3.1-8b-h200-tp1").expect("a built-in profile");
+    Profile { gpus: 8, kv_tokens: 1_000_000, timing: Timing::new(Curve::Table(table)), ..dense }
+}
 
 #[test]
 fn the_truth_can_be_a_table_and_the_prior_a_line() {
-    let truth = Profile::from_table_json(BENT).expect("a table");
+    let truth = bent();
     let line = Timing::new(Curve::Roofline(Roofline {
         a_ms: 11.0,
         w_ms: 0.0,

@@ -42,8 +42,9 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "TIME", value_parser = seconds, help_heading = "Workload")]
     pub to: Option<f64>,
 
-    /// The engine: a built-in profile or a profile's JSON file. An unknown name is answered with the known ones.
-    #[arg(long, value_name = "NAME|FILE", default_value = "llama-3.1-8b-h200-tp1", help_heading = "Fleet")]
+    /// The engine: a built-in profile, a profile's JSON file, or a profiler's tables (docs/policy.md#profiles). An unknown
+    /// name is answered with the known ones.
+    #[arg(long, value_name = "NAME|PATH", default_value = "llama-3.1-8b-h200-tp1", help_heading = "Fleet")]
     pub profile: String,
 
     /// Compute prompts and outputs in pools of their own; the decode pool has this profile, or the same one.

@@ -162,15 +162,7 @@ fn pool(args: &SimulateArgs, name: &str, profile: &Profile) -> PoolConfig {
 }
 
 fn profile(name: &str) -> anyhow::Result<Profile> {
-    let path = Path::new(name);
-    if path.extension().is_some_and(|extension| extension == "json") {
-        let text = std::fs::read_to_string(path).with_context(|| format!("profile {name} can't be read"))?;
-        // A table of measurements names its columns; a profile of our own form has none.
-        let table = text.contains("\"prefill_columns\"");
-        let profile = if table { Profile::from_table_json(&text) } else { Profile::from_json(&text) };
-        return profile.with_context(|| format!("profile {name}"));
-    }
-    Ok(Profile::built_in(name)?)
+    plimsoll_profiles::load(name).with_context(|| format!("profile {name}"))
 }
 
 /// The world in words, for reports.

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 pub use args::CheckArgs;
 pub use page::PageAdvice;
+pub(crate) use table::aligned;
 pub use understood::Understood;
 
 use crate::policy::{self, Problem};

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use plimsoll_core::policy::{Finding, Place, Policy, ProfileRef, Severity, validate};
+use plimsoll_core::policy::{Finding, Place, Policy, Severity, validate};
 use plimsoll_engine::Profile;
 use plimsoll_shell::config::nearest;
 use serde::Serialize;
@@ -16,8 +16,6 @@ use located::Located;
 
 /// The largest policy that is read, bytes: 5,000 pools are about 2 MB.
 const MOST_BYTES: u64 = 8 << 20;
-/// The largest profile that is read, bytes.
-const MOST_PROFILE_BYTES: u64 = 64 << 20;
 
 /// One thing that is wrong with a policy, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -158,21 +156,18 @@ pub fn parse(
 
 /// A profile by its name or path.
 pub(crate) fn profile(folder: &Path, name: &str) -> Result<Profile, String> {
-    if !ProfileRef::is_path(name) {
+    if !Profile::names_file(name) {
         return Profile::built_in(name).map_err(|error| unknown_profile(name, &error.to_string()));
     }
-    let path = folder.join(name);
-    let text = std::fs::File::open(&path)
-        .and_then(|file| bounded(file, MOST_PROFILE_BYTES))
-        .map_err(|error| format!("the profile {} can't be read: {error}", path.display()))?;
-    Profile::from_json(&text).map_err(|error| format!("{}: {error}", path.display()))
+    let read = plimsoll_profiles::read(&folder.join(name));
+    read.map_err(|error| format!("the profile {:#}", anyhow::Error::from(error)))
 }
 
 /// Says the nearest name, rather than all, where one is near.
-fn unknown_profile(name: &str, error: &str) -> String {
+pub(crate) fn unknown_profile(name: &str, error: &str) -> String {
     let known = Profile::all_built_in().unwrap_or_default();
     let names: Vec<&str> = known.iter().map(|profile| profile.name.as_str()).collect();
-    let error = format!("{error}; or give the path of a profile's JSON file");
+    let error = format!("{error}; or give the path of a profile or of a profiler's tables (with a /)");
     match nearest(name, &names) {
         Some(near) => format!("did you mean '{near}'? {error}"),
         None => error,

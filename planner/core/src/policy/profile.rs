@@ -8,20 +8,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// An engine profile: by name or path, or written out.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProfileRef {
-    /// A built-in profile's name, or the path of a JSON file (one with a `/` or that ends in `.json`).
+    /// A built-in profile's name, or the path of a file or folder of profiles or tables (one with a `/`, or that ends in
+    /// `.json` or `.npz`).
     Named(String),
     /// The profile itself.
     Inline(Box<Profile>),
 }
 
 impl ProfileRef {
-    /// Whether a name means a file.
-    #[must_use]
-    pub fn is_path(name: &str) -> bool {
-        name.contains('/')
-            || std::path::Path::new(name).extension().is_some_and(|e| e.eq_ignore_ascii_case("json"))
-    }
-
     /// The built-in profile of this name; for [`super::Policy::inline_profiles`].
     ///
     /// # Errors
@@ -46,7 +40,9 @@ impl<'de> Deserialize<'de> for ProfileRef {
         impl<'de> de::Visitor<'de> for Visitor {
             type Value = ProfileRef;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a built-in profile's name, a path of a profile's JSON file, or a profile")
+                f.write_str(
+                    "a built-in profile's name, a path of a profile or of a profiler's tables, or a profile",
+                )
             }
             fn visit_str<E: de::Error>(self, name: &str) -> Result<ProfileRef, E> {
                 Ok(ProfileRef::Named(name.to_owned()))
