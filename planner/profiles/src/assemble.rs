@@ -1,5 +1,7 @@
 //! From files to a profile: tables put together, a form chosen, and how far it is from every row.
 
+use std::collections::BTreeMap;
+
 use plimsoll_engine::{Curve, Profile, Timing};
 use serde::Serialize;
 
@@ -180,6 +182,7 @@ fn assembled(mut tables: Tables, options: &Options, name: &str) -> Result<Import
             row.sequences = (row.sequences / f64::from(ranks)).max(1.0);
         }
     }
+    remarks.extend(impossible_mixes(&mut tables));
     let kv_tokens = options.kv_tokens.map(f64::from).or(tables.kv_tokens);
     let untold = |what, flag| ImportError::Untold { given: given.clone(), what, flag };
     let kv_tokens = kv_tokens.ok_or_else(|| untold("how many tokens the KV cache holds", "--kv-tokens"))?;
@@ -262,6 +265,19 @@ fn whole(gpus: Option<f64>) -> Option<u32> {
     let near = gpus.round();
     let fits = (1.0..=4_096.0).contains(&near) && (gpus / near - 1.0).abs() < 0.05;
     fits.then_some(near as u32)
+}
+
+/// Leaves out iterations that do both in less time than their decodes take alone: estimates were seen to forget the decodes'
+/// attention, by a factor of four.
+fn impossible_mixes(tables: &mut Tables) -> Option<String> {
+    let place = |row: &Measured| (row.sequences.to_bits(), row.context.to_bits());
+    let alone: BTreeMap<(u64, u64), f64> = tables.decode.iter().map(|row| (place(row), row.ms)).collect();
+    let before = tables.mixed.len();
+    tables.mixed.retain(|row| alone.get(&place(row)).is_none_or(|decode| row.ms > decode * 0.98));
+    let gone = before - tables.mixed.len();
+    (gone > 0).then(|| {
+        format!("{gone} of {before} mixed rows take less than their decodes alone, which can't be: they are left out")
+    })
 }
 
 fn further_remarks(tables: &Tables, options: &Options, ranks: u32, chosen: &Chosen) -> Vec<String> {

@@ -7,6 +7,7 @@ mod handshakes;
 mod http;
 mod ingest;
 mod journal;
+mod profile;
 mod reasons;
 mod simulate;
 mod stalls;

@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
 
-    /// Built-in engine profile, or a JSON file in the form of one; an unknown name is answered with the known ones
+    /// Built-in engine profile, a profile's JSON file, or a profiler's tables; an unknown name is answered with the known ones
     #[arg(long, value_name = "NAME|FILE", default_value = "llama-3.1-8b-h200-tp1")]
     pub profile: String,
 

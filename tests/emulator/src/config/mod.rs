@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use plimsoll_engine::{ConfigError as EngineError, EngineConfig, Profile, ProfileError};
+use plimsoll_profiles::ImportError;
 
 use crate::{
     args::{Args, Kind},
@@ -110,14 +111,9 @@ pub enum ConfigError {
     /// The profile is unknown or malformed.
     #[error("--profile")]
     Profile(#[from] ProfileError),
-    /// The profile's file cannot be read.
-    #[error("--profile {path}: the file cannot be read")]
-    ProfileFile {
-        /// The file.
-        path: String,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// The profile's file cannot be read or used.
+    #[error("--profile")]
+    ProfileFile(#[from] ImportError),
     /// The engine cannot run so.
     #[error("the engine cannot run so")]
     Engine(#[from] EngineError),
@@ -229,9 +225,7 @@ fn load_profile(name: &str) -> Result<Profile, ConfigError> {
         Err(ProfileError::Unknown { .. })
             if name.contains(['/', '.']) && std::path::Path::new(name).exists() =>
         {
-            let text = std::fs::read_to_string(name)
-                .map_err(|source| ConfigError::ProfileFile { path: name.to_owned(), source })?;
-            Ok(Profile::from_json(&text)?)
+            Ok(plimsoll_profiles::read(std::path::Path::new(name))?)
         }
         Err(error) => Err(error.into()),
     }
