@@ -207,6 +207,7 @@ fn spec(pool: u32, engine: &EngineConfig) -> anyhow::Result<PoolSpec> {
         thresholds: None,
         lengths: (None, None),
         behavior: Behavior::default(),
+        role_switch: false,
     })
 }
 

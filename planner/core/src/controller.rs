@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     explain::{Explanation, Reason},
     observe::Observation,
-    plan::{Asked, Limits, split},
+    plan::{Asked, LeftToScheduler, Limits, Place, Placer, RoleSwitch, Topology, split},
     pool::{Pool, Wish},
     spec::FleetSpec,
     tuning::Tuning,
@@ -24,6 +24,12 @@ pub use checkpoint::{Checkpoint, CheckpointError, Restoration};
 pub struct Plan {
     /// Ready and starting replicas together, by pool.
     pub targets: BTreeMap<PoolName, u32>,
+    /// Replicas that could change their role on the way to the targets: a proposal, which the targets do not depend on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub switches: Vec<RoleSwitch>,
+    /// Where further replicas shall run, by pool; without a word about those that the scheduler is to place.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<PoolName, Vec<Place>>,
 }
 
 /// One step's outcome.
@@ -48,6 +54,8 @@ pub struct Controller {
     refused: u64,
     /// Of the specification.
     fingerprint: u64,
+    placer: Box<dyn Placer>,
+    topology: Topology,
 }
 
 impl Controller {
@@ -57,7 +65,21 @@ impl Controller {
         let fingerprint = spec.fingerprint();
         let pools = spec.pools.into_iter().map(|spec| (spec.name.clone(), Pool::new(spec))).collect();
         let (pending, refused) = (BTreeMap::new(), 0);
-        Self { interval: spec.interval, limits: spec.limits, tuning, pools, pending, refused, fingerprint }
+        let (placer, topology) = (Box::new(LeftToScheduler), Topology::default());
+        let (interval, limits) = (spec.interval, spec.limits);
+        Self { interval, limits, tuning, pools, pending, refused, fingerprint, placer, topology }
+    }
+
+    /// The same core, which finds places for replicas by this; by default they are left to the cluster's scheduler. No
+    /// checkpoint holds it: a core that is restored is given it again.
+    #[must_use]
+    pub fn placed_by(self, placer: Box<dyn Placer>) -> Self {
+        Self { placer, ..self }
+    }
+
+    /// Takes what is known now of where GPUs are, in place of what was known before. No checkpoint holds it.
+    pub fn survey(&mut self, topology: Topology) {
+        self.topology = topology;
     }
 
     /// Takes what was seen of one pool; it counts from the next step on. Several observations of one pool are added up,
@@ -106,9 +128,12 @@ impl Controller {
 
     fn plan(&mut self, now: Micros, wishes: BTreeMap<PoolName, Wish>) -> Step {
         let asked = self.asked(&wishes);
-        let shares = split(&self.limits, &asked);
+        let mut shares = split(&self.limits, &asked);
+        let placed = self.place(&asked, &wishes, &mut shares);
         let mut step = self.stabilize(now, wishes, &shares);
         self.settle(&mut step, &asked);
+        placed.tell(&mut step);
+        self.propose_switches(&mut step);
         if let Err(refused) = self.check(&step, &asked) {
             self.refuse(&mut step, refused);
         }

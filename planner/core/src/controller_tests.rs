@@ -42,6 +42,7 @@ pub(crate) fn spec(pool: &str) -> PoolSpec {
         thresholds: None,
         lengths: (Some(1_000), Some(200)),
         behavior: Behavior { scale_down: crate::policy::ScalingRules::default(), ..Behavior::default() },
+        role_switch: false,
     }
 }
 
@@ -211,14 +212,71 @@ fn what_waits_at_one_engine_is_no_reason_for_more() {
 fn the_budget_goes_to_the_more_important_model() {
     let pools = vec![PoolSpec { priority: 5, ..by_thresholds("a") }, by_thresholds("b")];
     let mut controller = fleet(pools, Some(10));
-    let mut busy = |pool: &str| {
+    let busy = |controller: &mut Controller, pool: &str| {
         let mut seen = calm(pool, 4, 1.0);
+        seen.replicas.target = None;
         seen.engines.values_mut().for_each(|engine| engine.waiting = Some(5));
         controller.observe(seen);
     };
-    busy("a");
-    busy("b");
+    // What b has when it is first seen is kept for as long as anything; then the more important model gets its own.
+    let mut targets = Vec::new();
+    for n in 1..=8 {
+        busy(&mut controller, "a");
+        busy(&mut controller, "b");
+        let step = controller.step(Micros(n * STEP.0));
+        targets.push((target(&step, "a"), target(&step, "b")));
+        assert!(reasons(&step, "b").contains(&Reason::Budget));
+    }
+    assert_eq!((targets[0], targets[7]), ((6, 4), (9, 1)), "{targets:?}");
+}
+
+#[test]
+fn prefill_gives_what_decode_misses_until_that_is_observed() {
+    let of = |pool: &str, role: Role| PoolSpec { role, role_switch: true, ..by_thresholds(pool) };
+    let mut controller = fleet(vec![of("p", Role::Prefill), of("d", Role::Decode)], Some(8));
+    let told = |pool: &str, ready: u32, waiting: u64| {
+        let mut seen = calm(pool, ready, 1.0);
+        seen.engines.values_mut().for_each(|engine| engine.waiting = Some(waiting));
+        seen
+    };
+    let mut step = controller.step(STEP);
+    for n in 2..14 {
+        controller.observe(told("p", 6, 0));
+        controller.observe(told("d", 2, 20));
+        step = controller.step(Micros(n * STEP.0));
+    }
+    // As long as prefill is kept, nothing is there to give; and decode is cut by the budget.
+    assert_eq!((target(&step, "p"), target(&step, "d")), (1, 7));
+    let proposed = RoleSwitch { from: name("p"), to: name("d"), replicas: 5 };
+    assert_eq!(step.plan.switches, [proposed]);
+    assert!(step.explanation.pools[&name("d")].to_string().contains("5 of p could become d"));
+    // Half of them have turned, the others not: what is there counts, not what was proposed.
+    controller.observe(told("p", 4, 0));
+    controller.observe(told("d", 4, 20));
+    let step = controller.step(Micros(14 * STEP.0));
+    assert_eq!(step.plan.switches[0].replicas, 3);
+    // Told to be starting elsewhere, they are not missed any more.
+    controller.observe(told("p", 4, 0));
+    let mut starting = told("d", 4, 20);
+    starting.replicas.starting = vec![STEP; 3];
+    starting.replicas.target = Some(7);
+    controller.observe(starting);
+    assert!(controller.step(Micros(15 * STEP.0)).plan.switches.is_empty());
+}
+
+#[test]
+fn a_placer_says_where_and_holds_what_has_no_place() {
+    use crate::plan::place_tests::{FirstFit, domains};
+    let mut controller =
+        fleet(vec![by_thresholds("a"), by_thresholds("b")], None).placed_by(Box::new(FirstFit));
+    controller.survey(domains(&[3, 1]));
+    let mut busy = calm("a", 2, 1.0);
+    busy.engines.values_mut().for_each(|engine| engine.waiting = Some(50));
+    controller.observe(busy);
+    controller.observe(calm("b", 1, 1.0));
     let step = controller.step(STEP);
-    assert_eq!((target(&step, "a"), target(&step, "b")), (9, 1));
-    assert!(reasons(&step, "b").contains(&Reason::Budget));
+    assert_eq!((target(&step, "a"), target(&step, "b")), (6, 1));
+    assert!(reasons(&step, "a").contains(&Reason::NoPlace), "{:?}", reasons(&step, "a"));
+    let places: Vec<u32> = step.plan.places[&name("a")].iter().map(|place| place.replicas).collect();
+    assert_eq!((places, step.plan.places.len()), (vec![3, 1], 1));
 }

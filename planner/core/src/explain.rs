@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     forecast::MemberName,
     perf::{Known, Mix},
-    plan::{Load, Needs, Refused},
+    plan::{Load, Needs, Refused, RoleSwitch},
     policy::HeldBack,
 };
 
@@ -42,6 +42,9 @@ pub struct PoolExplanation {
     pub held_back: Option<HeldBack>,
     /// The replicas that hold what is in flight.
     pub in_flight: u32,
+    /// Role switches that could spare it starts, or give its replicas another use: proposed, never counted as done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub switches: Vec<RoleSwitch>,
 }
 
 /// What was seen of a pool.
@@ -119,6 +122,10 @@ pub enum Reason {
     Maximum,
     /// The budget does not do for what was needed.
     Budget,
+    /// There is no place for more replicas in any NVLink domain.
+    NoPlace,
+    /// Replicas of the model's other role could change theirs instead of being stopped while others are started.
+    RoleSwitch,
     /// Replicas that were to start are not expected any more; others are asked for in their place.
     Overdue,
     /// Some engines are slower than their pool: they are counted for less, and others stand in.
@@ -143,7 +150,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for documentation and metrics.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Forecast,
         Self::Panic,
         Self::Backlog,
@@ -157,6 +164,8 @@ impl Reason {
         Self::Minimum,
         Self::Maximum,
         Self::Budget,
+        Self::NoPlace,
+        Self::RoleSwitch,
         Self::Overdue,
         Self::SlowEngines,
         Self::HotSpot,
@@ -186,6 +195,8 @@ impl Reason {
             Self::Minimum => "minimum",
             Self::Maximum => "maximum",
             Self::Budget => "budget",
+            Self::NoPlace => "no-place",
+            Self::RoleSwitch => "role-switch",
             Self::Overdue => "overdue",
             Self::SlowEngines => "slow-engines",
             Self::HotSpot => "hot-spot",
@@ -218,6 +229,10 @@ impl Reason {
             Self::Minimum => "the policy's lower bound",
             Self::Maximum => "the policy's upper bound: more was needed",
             Self::Budget => "the budget does not do for what was needed",
+            Self::NoPlace => "there is no place for more replicas in any NVLink domain",
+            Self::RoleSwitch => {
+                "replicas of the model's other role could change theirs instead of being stopped while others start"
+            }
             Self::Overdue => "replicas that were to start are not expected any more: others are asked for",
             Self::SlowEngines => {
                 "some engines are slower than their pool: they are counted for less, and others stand in"
@@ -256,6 +271,9 @@ impl fmt::Display for PoolExplanation {
         )?;
         if self.load.waiting >= 1.0 {
             write!(f, ", {:.0} wait", self.load.waiting)?;
+        }
+        for RoleSwitch { from, to, replicas } in &self.switches {
+            write!(f, ", {replicas} of {from} could become {to}")?;
         }
         match &self.held_back {
             Some(rule) => write!(f, " ({rule})"),

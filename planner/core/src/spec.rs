@@ -60,6 +60,9 @@ pub struct PoolSpec {
     pub lengths: (Option<u32>, Option<u32>),
     /// How fast it may move.
     pub behavior: Behavior,
+    /// Whether its replicas can change between prefill and decode.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub role_switch: bool,
 }
 
 impl FleetSpec {
@@ -115,6 +118,7 @@ impl From<&Policy> for FleetSpec {
             },
             lengths: (model.traffic.isl, model.traffic.osl),
             behavior: pool.behavior.clone(),
+            role_switch: model.role_switch,
         });
         Self { interval: policy.interval.0, limits, pools: pools.collect() }
     }

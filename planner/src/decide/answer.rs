@@ -6,7 +6,7 @@ use plimsoll_common::{ids::PoolName, units::Micros};
 use plimsoll_core::{
     controller::Step,
     explain::{PoolExplanation, Reason, Seen},
-    plan::{Load, Needs},
+    plan::{Load, Needs, RoleSwitch},
     policy::HeldBack,
 };
 use serde::Serialize;
@@ -58,6 +58,8 @@ pub(super) struct Answer<'a> {
     targets: &'a BTreeMap<PoolName, u32>,
     reasons: BTreeMap<&'a PoolName, &'a [Reason]>,
     explanation: BTreeMap<&'a PoolName, String>,
+    #[serde(skip_serializing_if = "<[RoleSwitch]>::is_empty")]
+    switches: &'a [RoleSwitch],
     next_s: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<BTreeMap<&'a PoolName, Details<'a>>>,
@@ -72,6 +74,7 @@ impl<'a> Answer<'a> {
             targets: &step.plan.targets,
             reasons: pools.iter().map(|(name, pool)| (name, &pool.reasons[..])).collect(),
             explanation: pools.iter().map(|(name, pool)| (name, pool.to_string())).collect(),
+            switches: &step.plan.switches,
             // A microsecond is the core's finest time; what is finer is the subtraction's.
             next_s: ((step.next.as_secs_f64() + origin_s) * 1e6).round() / 1e6,
             details: explain.then(details),

@@ -173,6 +173,10 @@ impl Explained {
         if let Some(rule) = &one.held_back {
             line(&mut text, "held back", &format!("by {rule}"));
         }
+        for switch in &one.switches {
+            let what = format!("{} replicas of {} could become {}", switch.replicas, switch.from, switch.to);
+            line(&mut text, "proposed", &what);
+        }
         for rule in &self.refused {
             line(&mut text, "refused", rule);
         }

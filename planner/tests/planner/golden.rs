@@ -76,6 +76,10 @@ struct Expect {
     target: Option<(u64, u64)>,
     /// A reason that is given at least once in this time.
     reason: Option<String>,
+    /// A reason that is never given in this time.
+    never: Option<String>,
+    /// A role switch that is proposed at least once in this time: to this pool, of so many replicas.
+    switch: Option<(String, u64)>,
     /// Changes of direction in this time at most.
     reversals: Option<usize>,
     /// Changes of the target upwards in this time at most.
@@ -91,8 +95,16 @@ struct Replicas {
     target: u32,
 }
 
-/// The answer for a pool at a time.
-type Decided = BTreeMap<(String, u32), (u64, Vec<String>)>;
+/// The answer for a pool at a time: target, reasons, and role switches from it.
+type Decided = BTreeMap<(String, u32), (u64, Vec<String>, Vec<(String, u64)>)>;
+
+/// The role switches that an answer proposes for replicas of a pool.
+fn switches(answer: &Value, from: &str) -> Vec<(String, u64)> {
+    let all = answer["switches"].as_array().map_or(&[][..], Vec::as_slice);
+    let of = all.iter().filter(|switch| switch["from"] == from);
+    of.map(|switch| (switch["to"].as_str().unwrap().to_owned(), switch["replicas"].as_u64().unwrap()))
+        .collect()
+}
 
 fn observed(pool: &Pool, replicas: &Replicas, rps: f64, now: u32) -> Value {
     let count = replicas.ready as usize;
@@ -166,7 +178,7 @@ fn run(scenario: &Scenario) -> Decided {
             for (name, pool) in &phase.pools {
                 let target = answer["targets"][name].as_u64().unwrap_or_else(|| panic!("{answer}"));
                 let reasons = serde_json::from_value(answer["reasons"][name].clone()).unwrap();
-                decided.insert((name.clone(), now), (target, reasons));
+                decided.insert((name.clone(), now), (target, reasons, switches(&answer, name)));
                 let held = replicas.entry(name.clone()).or_default();
                 follow(held, pool, u32::try_from(target).ok(), now);
             }
@@ -177,11 +189,12 @@ fn run(scenario: &Scenario) -> Decided {
 
 /// What is not as expected.
 fn misses(expect: &Expect, decided: &Decided) -> Vec<String> {
-    let within: Vec<(u32, u64, &Vec<String>)> = decided
-        .iter()
-        .filter(|((pool, at), _)| *pool == expect.pool && (expect.from_s..=expect.to_s).contains(at))
-        .map(|((_, at), (target, reasons))| (*at, *target, reasons))
-        .collect();
+    let in_time = || {
+        let of_pool = decided.iter().filter(|((pool, _), _)| *pool == expect.pool);
+        of_pool.filter(|((_, at), _)| (expect.from_s..=expect.to_s).contains(at))
+    };
+    let within: Vec<(u32, u64, &Vec<String>)> =
+        in_time().map(|((_, at), (target, reasons, _))| (*at, *target, reasons)).collect();
     assert!(!within.is_empty(), "nothing was decided then: {expect:?}");
     let mut misses = Vec::new();
     if let Some((least, most)) = expect.target
@@ -194,6 +207,16 @@ fn misses(expect: &Expect, decided: &Decided) -> Vec<String> {
         && !within.iter().any(|(_, _, reasons)| reasons.contains(reason))
     {
         misses.push(format!("{reason} is never a reason; at the end it is {:?}", within.last().unwrap().2));
+    }
+    if let Some(never) = &expect.never
+        && let Some((at, _, _)) = within.iter().find(|(_, _, reasons)| reasons.contains(never))
+    {
+        misses.push(format!("{never} is a reason at {at} s"));
+    }
+    if let Some(switch) = &expect.switch
+        && !in_time().any(|(_, (_, _, switches))| switches.contains(switch))
+    {
+        misses.push(format!("{switch:?} is never proposed"));
     }
     let moves: Vec<bool> =
         within.windows(2).filter(|pair| pair[0].1 != pair[1].1).map(|pair| pair[1].1 > pair[0].1).collect();

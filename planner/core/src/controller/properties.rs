@@ -303,6 +303,44 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    // Invariant: a role switch is a proposal. Targets are the same whether replicas can change their role or not, a pool
+    // that gives replicas over has more ready ones than its target, one that takes them has fewer on the way than its
+    // target, and both say so.
+    #[test]
+    fn a_role_switch_is_proposed_and_never_counted(windows in any_windows(), gpus in 6..40_u32) {
+        let run = |role_switch: bool| {
+            let of = |pool: &str, role: Role| PoolSpec { role, role_switch, ..by_thresholds(pool) };
+            let pools = vec![of("a", Role::Prefill), of("b", Role::Decode), of("c", Role::Decode)];
+            let limits = Limits { gpus: Some(gpus), ..Limits::default() };
+            let mut controller = Controller::new(FleetSpec { interval: STEP, limits, pools }, Tuning::default());
+            let steps = (1..).zip(&windows).map(|(n, window)| {
+                tell(&mut controller, window);
+                controller.step(Micros(n * 10 * STEP.0))
+            });
+            steps.collect::<Vec<Step>>()
+        };
+        let (plain, turning) = (run(false), run(true));
+        for (plain, turning) in plain.iter().zip(&turning) {
+            prop_assert_eq!(&plain.plan.targets, &turning.plan.targets);
+            prop_assert!(plain.plan.switches.is_empty());
+            let pools = &turning.explanation.pools;
+            for switch in &turning.plan.switches {
+                let (from, to) = (&pools[&switch.from], &pools[&switch.to]);
+                prop_assert!(switch.replicas > 0 && from.to + switch.replicas <= from.seen.ready);
+                prop_assert!(to.load.coming + switch.replicas <= to.to);
+                for side in [from, to] {
+                    prop_assert!(side.reasons.contains(&Reason::RoleSwitch) && side.switches.contains(switch));
+                }
+            }
+            let told = pools.values().any(|pool| pool.reasons.contains(&Reason::RoleSwitch));
+            prop_assert_eq!(told, !turning.plan.switches.is_empty());
+        }
+    }
+}
+
 /// The same by a model of the engine: a steady load for two hours, the last of them without a move. What is learned on the
 /// way (capacities that are searched, the error budget) is learned by then.
 #[test]

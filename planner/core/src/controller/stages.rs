@@ -7,7 +7,7 @@ use plimsoll_common::{ids::PoolName, units::Micros};
 use super::{Controller, Plan, Step};
 use crate::{
     explain::{Explanation, PoolExplanation, Reason},
-    plan::{Asked, Move, Planned, Refused, Share, check, settle},
+    plan::{Asked, Move, Placement, Planned, Refused, Share, Turnable, check, place, settle, switches},
     policy::HeldBack,
     pool::{Pool, Wish},
     tuning::Tuning,
@@ -41,6 +41,51 @@ impl Controller {
     fn nothing(&self, now: Micros) -> Step {
         let (plan, explanation) = (Plan::default(), Explanation::default());
         Step { plan, explanation, next: now.saturating_add(self.interval) }
+    }
+
+    /// Places what is to grow, and takes back what has no place.
+    pub(super) fn place(
+        &self,
+        asked: &[Asked],
+        wishes: &BTreeMap<PoolName, Wish>,
+        shares: &mut BTreeMap<PoolName, Share>,
+    ) -> Placed {
+        let has = wishes.iter().map(|(name, wish)| (name.clone(), wish.current)).collect();
+        let before = shares.clone();
+        let placements = place(&*self.placer, &self.topology, asked, shares, &has);
+        let is_short = |name: &&PoolName| {
+            shares.get(name).zip(before.get(name)).is_some_and(|(now, before)| now.replicas < before.replicas)
+        };
+        let short = placements.keys().filter(is_short).cloned().collect();
+        Placed { placements, short }
+    }
+
+    /// Pairs what the plan gives back with what it asks for, where replicas can change their role.
+    pub(super) fn propose_switches(&self, step: &mut Step) {
+        if !self.pools.values().any(|pool| pool.spec.role_switch) {
+            return;
+        }
+        let turnable = |(name, explained): (&PoolName, &PoolExplanation)| {
+            Some(Turnable {
+                spec: &self.pools.get(name)?.spec,
+                ready: explained.seen.ready,
+                coming: explained.load.coming,
+                to: explained.to,
+                is_known: explained.seen.silent == 0 && !explained.reasons.contains(&Reason::NoNews),
+            })
+        };
+        let pools: Vec<Turnable<'_>> = step.explanation.pools.iter().filter_map(turnable).collect();
+        let proposed = switches(&pools);
+        for switch in &proposed {
+            for side in [&switch.from, &switch.to] {
+                let Some(explained) = step.explanation.pools.get_mut(side) else { continue };
+                if explained.switches.is_empty() {
+                    explained.reasons.push(Reason::RoleSwitch);
+                }
+                explained.switches.push(switch.clone());
+            }
+        }
+        step.plan.switches = proposed;
     }
 
     /// What of the shares may come about now.
@@ -111,10 +156,39 @@ impl Controller {
         self.refused += 1;
         for (name, explained) in &mut step.explanation.pools {
             explained.to = explained.from;
+            explained.reasons.retain(|reason| *reason != Reason::RoleSwitch);
             explained.reasons.insert(0, Reason::Refused);
+            explained.switches.clear();
             step.plan.targets.insert(name.clone(), explained.from);
         }
+        step.plan.switches.clear();
+        step.plan.places.clear();
         step.explanation.refused = refused;
+    }
+}
+
+/// What became of growth in the place stage.
+pub(super) struct Placed {
+    placements: BTreeMap<PoolName, Placement>,
+    /// Pools that were to grow by more than there is a place for.
+    short: Vec<PoolName>,
+}
+
+impl Placed {
+    /// Tells where what still grows shall run, and who found no place.
+    pub(super) fn tell(self, step: &mut Step) {
+        for name in &self.short {
+            if let Some(explained) = step.explanation.pools.get_mut(name) {
+                explained.reasons.insert(0, Reason::NoPlace);
+            }
+        }
+        for (name, mut placement) in self.placements {
+            let Some(explained) = step.explanation.pools.get(&name) else { continue };
+            placement.trim(explained.to.saturating_sub(explained.from));
+            if !placement.places.is_empty() {
+                step.plan.places.insert(name, placement.places);
+            }
+        }
     }
 }
 
@@ -141,6 +215,7 @@ fn stabilize(now: Micros, tuning: &Tuning, pool: &mut Pool, mut wish: Wish, shar
     }
     let mut behavior = pool.spec.behavior.clone();
     behavior.scale_down.stabilization_window_seconds = Some(pool.down_window_s(tuning));
+    pool.history.begin(now, hold);
     let kept = pool.kept(now, tuning, current, to);
     pool.history.want(now, to);
     if kept > to {
@@ -161,5 +236,6 @@ fn stabilize(now: Micros, tuning: &Tuning, pool: &mut Pool, mut wish: Wish, shar
 
 fn explained(wish: Wish, to: u32, held_back: Option<HeldBack>) -> PoolExplanation {
     let Wish { seen, believed, load, needs, current: from, reasons, in_flight, .. } = wish;
-    PoolExplanation { seen, believed, load, needs, from, to, reasons, held_back, in_flight }
+    let switches = Vec::new();
+    PoolExplanation { seen, believed, load, needs, from, to, reasons, held_back, in_flight, switches }
 }

@@ -125,7 +125,7 @@ mod tests {
                 let cut = settled[&one.asked.pool] < one.from && one.asked.wanted >= one.from;
                 let for_another = moves.iter().any(|other| {
                     let to = settled[&other.asked.pool];
-                    let first = other.asked.priority >= one.asked.priority || to <= other.asked.least;
+                    let first = other.asked.priority >= one.asked.priority || other.from < other.asked.least;
                     to > other.from && first
                 });
                 prop_assert!(!cut || for_another, "{moves:?} {settled:?}");

@@ -320,6 +320,13 @@ impl History {
         forget(&mut self.moves, now, LONGEST_PERIOD_S);
     }
 
+    /// What a pool has when it is first seen counts as wanted then, as in Kubernetes: nobody knows what it was wanted for.
+    pub(crate) fn begin(&mut self, now: Micros, current: u32) {
+        if self.wanted.is_empty() {
+            self.want(now, current);
+        }
+    }
+
     /// What was noted for later than `now` counts as of now: the clock was set back.
     pub(crate) fn turn_back(&mut self, now: Micros) {
         self.wanted.iter_mut().for_each(|(at, _)| *at = now.min(*at));

@@ -35,6 +35,10 @@ pub struct ModelPolicy {
     /// A front-end or gateway that tells demand, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub demand: Option<DemandSource>,
+    /// Whether a replica of its prefill pools can become one of its decode pools and back without being started anew;
+    /// `false` by default, since no engine's page tells.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub role_switch: bool,
     /// The pools that serve it, at least one.
     pub pools: Vec<PoolPolicy>,
 }

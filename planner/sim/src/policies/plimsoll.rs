@@ -7,7 +7,7 @@ use plimsoll_common::{
     units::Micros,
 };
 use plimsoll_core::{
-    controller::Controller,
+    controller::{Controller, Step},
     observe::{self, Door, Latency, Replicas},
     plan::Limits,
     policy::{Behavior, Routing, ScalingRules},
@@ -38,6 +38,7 @@ pub struct Plimsoll {
     names: BTreeMap<PoolId, PoolName>,
     controller: Controller,
     dimmed: Dimmed,
+    last: Option<Step>,
 }
 
 impl Plimsoll {
@@ -56,6 +57,7 @@ impl Plimsoll {
             names: names.collect(),
             controller: Controller::new(FleetSpec { interval, limits, pools: specs }, tuning),
             dimmed: Dimmed::default(),
+            last: None,
         }
     }
 
@@ -81,6 +83,18 @@ impl Plimsoll {
         let words = [("all", Signals::All), ("few", Signals::Few), ("least", Signals::Least)];
         let signals = settings.word("signals", &words, Signals::All)?;
         Ok(Self::new(settings.seconds("tick", 5)?, tuning, briefing, slo).told(signals))
+    }
+
+    /// The core, with all that it learned.
+    #[must_use]
+    pub const fn controller(&self) -> &Controller {
+        &self.controller
+    }
+
+    /// Its last decision, with why.
+    #[must_use]
+    pub const fn last(&self) -> Option<&Step> {
+        self.last.as_ref()
     }
 
     fn observation(
@@ -167,6 +181,7 @@ fn spec(facts: &PoolFacts, slo: &Slo) -> Option<PoolSpec> {
         thresholds: None,
         lengths: (None, None),
         behavior: Behavior { scale_down: ScalingRules::default(), ..Behavior::default() },
+        role_switch: false,
     })
 }
 
@@ -205,6 +220,7 @@ impl ScalingPolicy for Plimsoll {
             let reason = step.explanation.pools.get(name).map(ToString::to_string).unwrap_or_default();
             decision.set(*id, *target, reason);
         }
+        self.last = Some(step);
         decision
     }
 }

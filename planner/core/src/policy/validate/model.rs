@@ -4,7 +4,7 @@ use plimsoll_common::engine::Role;
 
 use super::pool;
 use crate::policy::{
-    ModelPolicy, Target, feasible,
+    ModelPolicy, PoolPolicy, Target, feasible,
     finding::{Findings, Place},
 };
 
@@ -15,6 +15,7 @@ pub(super) fn check(model: &ModelPolicy, place: &Place, findings: &mut Findings)
     target(model, place, findings);
     slo(model, place, findings);
     roles(model, place, findings);
+    role_switch(model, place, findings);
     traffic(model, place, findings);
     demand(model, place, findings);
     for (p, one) in model.pools.iter().enumerate() {
@@ -122,6 +123,26 @@ fn roles(model: &ModelPolicy, place: &Place, findings: &mut Findings) {
              that come to it",
         ),
         _ => {}
+    }
+}
+
+/// Only a replica that is like one of the other role can become one.
+fn role_switch(model: &ModelPolicy, place: &Place, findings: &mut Findings) {
+    let of = |role: Role| model.pools.iter().filter(move |pool| pool.role == role);
+    let alike = |one: &PoolPolicy, other: &PoolPolicy| {
+        let engine = one.engine_config();
+        engine.is_some()
+            && engine == other.engine_config()
+            && one.gpus_per_replica() == other.gpus_per_replica()
+            && one.engines_per_replica() == other.engines_per_replica()
+    };
+    let can_turn = of(Role::Prefill).any(|one| of(Role::Decode).any(|other| alike(one, other)));
+    if model.role_switch && !can_turn {
+        findings.warning(
+            &place.key("roleSwitch"),
+            "no prefill pool has the profile, parallel and engine of a decode pool, so that no replica can change its \
+             role: make them alike, or leave it out",
+        );
     }
 }
 
