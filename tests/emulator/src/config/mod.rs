@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
-use plimsoll_engine::{ConfigError as EngineError, EngineConfig, Profile, ProfileError};
+use plimsoll_engine::{ConfigError as EngineError, EngineConfig, Profile};
 use plimsoll_profiles::ImportError;
 
 use crate::{
@@ -108,12 +108,9 @@ pub struct GpuConfig {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The profile is unknown or malformed.
+    /// The profile is unknown, or its file cannot be read or used.
     #[error("--profile")]
-    Profile(#[from] ProfileError),
-    /// The profile's file cannot be read or used.
-    #[error("--profile")]
-    ProfileFile(#[from] ImportError),
+    Profile(#[from] ImportError),
     /// The engine cannot run so.
     #[error("the engine cannot run so")]
     Engine(#[from] EngineError),
@@ -150,7 +147,7 @@ impl Config {
     /// The first option that cannot be used.
     pub fn from_args(args: Args) -> Result<Self, ConfigError> {
         check_numbers(&args)?;
-        let profile = load_profile(&args.profile)?;
+        let profile = plimsoll_profiles::load(&args.profile)?;
         let (engine, num_gpu_blocks) = engine_config(&args, &profile)?;
         let uuids: BTreeSet<&String> = args.gpu.iter().collect();
         if uuids.len() < args.gpu.len() || args.gpu.iter().any(|uuid| !is_word(uuid)) {
@@ -216,19 +213,6 @@ fn check_numbers(args: &Args) -> Result<(), ConfigError> {
     within("startup-delay", args.startup_delay, 0.0, LONGEST_SECONDS, "of seconds from 0 to 86400")?;
     within("warmup", args.warmup, 0.0, LONGEST_SECONDS, "of seconds from 0 to 86400")?;
     within("drain-timeout", args.drain_timeout, 0.0, LONGEST_SECONDS, "of seconds from 0 to 86400")
-}
-
-fn load_profile(name: &str) -> Result<Profile, ConfigError> {
-    match Profile::built_in(name) {
-        Ok(profile) => Ok(profile),
-        // A name that could be a path is one: the message about it is then the file's.
-        Err(ProfileError::Unknown { .. })
-            if name.contains(['/', '.']) && std::path::Path::new(name).exists() =>
-        {
-            Ok(plimsoll_profiles::read(std::path::Path::new(name))?)
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// The engine's configuration, and its blocks with those that it keeps for itself.
@@ -303,8 +287,8 @@ mod tests {
     #[test]
     fn what_cannot_run_is_refused_with_the_reason() {
         assert!(message(&["--profile", "nothing"]).contains("llama-3.1-8b-h200-tp1"));
-        assert!(message(&["--profile", "/nonexistent.json"]).contains("no built-in engine profile"));
-        assert!(message(&["--profile", "/"]).contains("cannot be read"));
+        assert!(message(&["--profile", "/nonexistent.json"]).contains("/nonexistent.json can't be read"));
+        assert!(message(&["--profile", "/"]).contains("selected_prefill_interpolation"));
         assert!(message(&["--speed", "0"]).contains("--speed is 0"));
         assert!(message(&["--stop-fraction", "NaN"]).contains("--stop-fraction"));
         assert!(message(&["--num-gpu-blocks", "1"]).contains("kv_blocks is 0"));
