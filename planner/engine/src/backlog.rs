@@ -23,7 +23,13 @@ impl Engine {
     #[must_use]
     pub fn backlog(&self) -> Backlog {
         let mut backlog = Backlog::default();
-        for place in &self.scheduler.running {
+        let mut together = 0;
+        if self.is_together {
+            together = self.cohort.members() as usize;
+            backlog.decode_sequences = self.cohort.members();
+            backlog.decode_context = self.cohort.context();
+        }
+        for place in self.scheduler.running.iter().skip(together) {
             let slot = self.slots.get(*place);
             if slot.decodes() {
                 backlog.decode_sequences += 1;
@@ -31,9 +37,6 @@ impl Engine {
             } else {
                 backlog.prefill_tokens += u64::from(slot.remaining());
             }
-        }
-        if let Some(run) = &self.run {
-            backlog.decode_context = run.iteration().stats.shape.decode_context;
         }
         for waiting in self.scheduler.queue().filter(|waiting| self.slots.is(*waiting, State::Waiting)) {
             let slot = self.slots.get(waiting.place);

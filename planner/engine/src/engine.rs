@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 use plimsoll_common::units::Micros;
 
 use crate::{
-    advance::Run,
+    cohort::Cohort,
     config::{ConfigError, EngineConfig},
     pace::Pace,
     request::{Rejected, Request, RequestFacts, RequestId},
     scheduler::Scheduler,
     slots::{Slots, State},
+    step::StepStats,
     step::{Iteration, Step, Token},
     timing::StepShape,
 };
@@ -29,13 +30,17 @@ pub struct Engine {
     pub(crate) slots: Slots,
     places: BTreeMap<RequestId, u32>,
     pub(crate) in_flight: Option<Iteration>,
-    pub(crate) run: Option<Run>,
+    /// Who decodes together, where somebody does: the first of those that run.
+    pub(crate) cohort: Cohort,
+    pub(crate) is_together: bool,
+    /// Whether blocks are such that a cohort can count them.
+    pub(crate) can_gather: bool,
     pub(crate) last: Option<Iteration>,
     pub(crate) clock: Micros,
     pub(crate) totals: Totals,
     pace: Pace,
     tokens: Vec<Token>,
-    finished: Vec<RequestFacts>,
+    pub(crate) finished: Vec<RequestFacts>,
 }
 
 /// How full the engine is at this moment.
@@ -91,13 +96,16 @@ impl Engine {
     /// What [`EngineConfig::validate`] finds.
     pub fn new(config: EngineConfig) -> Result<Self, ConfigError> {
         config.validate()?;
+        let cohort = Cohort::new(config.block_size);
         Ok(Self {
+            can_gather: cohort.is_some(),
+            cohort: cohort.unwrap_or_default(),
+            is_together: false,
             scheduler: Scheduler::new(&config),
             config,
             slots: Slots::default(),
             places: BTreeMap::new(),
             in_flight: None,
-            run: None,
             last: None,
             clock: Micros::ZERO,
             totals: Totals::default(),
@@ -118,7 +126,6 @@ impl Engine {
     /// # Errors
     /// Refuses what could never run, what would overfill the queue, and an id that is held already.
     pub fn submit(&mut self, now: Micros, request: Request) -> Result<(), Rejected> {
-        self.settle();
         let now = self.tick(now);
         self.totals.submitted += 1;
         if let Err(rejected) = self.check(&request) {
@@ -161,6 +168,11 @@ impl Engine {
         }
         let now = self.tick(now);
         let stats = self.scheduler.schedule(&mut self.slots, now);
+        self.begin(now, stats)
+    }
+
+    /// Sets the iteration under way that was scheduled; none if it is empty.
+    pub(crate) fn begin(&mut self, now: Micros, stats: StepStats) -> Option<Iteration> {
         self.totals.preemptions += u64::from(stats.preempted);
         for admission in &self.scheduler.admitted {
             if admission.prefilled {
@@ -183,26 +195,11 @@ impl Engine {
     /// counts as the model's end.
     pub fn finish_iteration(&mut self, now: Micros) -> Option<Step<'_>> {
         self.settle();
-        let iteration = self.in_flight.take()?;
-        self.last = Some(Iteration { ends_at: now.max(iteration.ends_at), ..iteration });
-        let now = self.tick(now.max(iteration.ends_at));
-        self.tokens.clear();
-        self.finished.clear();
-        for index in 0..self.scheduler.batch.len() {
-            self.apply(index, now);
-        }
-        if !self.finished.is_empty() {
-            let slots = &self.slots;
-            self.scheduler.running.retain(|place| slots.get(*place).state == State::Running);
-        }
-        for facts in &self.finished {
-            if let Some(place) = self.places.remove(&facts.id) {
-                self.slots.vacate(place);
-            }
-        }
-        self.totals.iterations += 1;
-        self.totals.finished += self.finished.len() as u64;
-        self.totals.generated_tokens += self.tokens.len() as u64;
+        let mut tokens = std::mem::take(&mut self.tokens);
+        tokens.clear();
+        let finished = self.finish_each(now, |_, token| tokens.push(*token));
+        self.tokens = tokens;
+        let (iteration, now) = finished?;
         Some(Step {
             started_at: iteration.started_at,
             ended_at: now,
@@ -216,13 +213,63 @@ impl Engine {
         })
     }
 
+    /// Ends the iteration under way, shows each of its tokens with the time at which it came out, and gives the iteration
+    /// and that time.
+    pub(crate) fn finish_each(
+        &mut self,
+        now: Micros,
+        mut show: impl FnMut(Micros, &Token),
+    ) -> Option<(Iteration, Micros)> {
+        let iteration = self.in_flight.take()?;
+        self.last = Some(Iteration { ends_at: now.max(iteration.ends_at), ..iteration });
+        let now = self.tick(now.max(iteration.ends_at));
+        self.finished.clear();
+        if self.is_together {
+            self.finish_together(now);
+        }
+        for index in 0..self.scheduler.batch.len() {
+            if let Some(token) = self.apply(index, now) {
+                self.totals.generated_tokens += 1;
+                show(now, &token);
+            }
+        }
+        if !self.finished.is_empty() {
+            self.forget_finished();
+        }
+        if self.is_together {
+            self.join_together(now);
+        }
+        self.totals.iterations += 1;
+        self.totals.finished += self.finished.len() as u64;
+        Some((iteration, now))
+    }
+
+    fn forget_finished(&mut self) {
+        // Members of the cohort have been let go.
+        let members = if self.is_together { self.cohort.members() as usize } else { 0 };
+        let mut kept = members;
+        for at in members..self.scheduler.running.len() {
+            let place = self.scheduler.running[at];
+            if self.slots.get(place).state == State::Running {
+                self.scheduler.running[kept] = place;
+                kept += 1;
+            }
+        }
+        self.scheduler.running.truncate(kept);
+        for facts in &self.finished {
+            if let Some(place) = self.places.remove(&facts.id) {
+                self.slots.vacate(place);
+            }
+        }
+    }
+
     /// How full the engine is.
     #[must_use]
     pub fn load(&self) -> Load {
         Load {
             running: self.scheduler.running.len() as u32,
             waiting: self.scheduler.waiting(),
-            kv_blocks_used: self.kv_blocks_used(),
+            kv_blocks_used: self.scheduler.blocks.used(),
             kv_blocks_total: self.scheduler.blocks.total(),
         }
     }
@@ -235,8 +282,8 @@ impl Engine {
 
     /// The iteration under way.
     #[must_use]
-    pub fn in_flight(&self) -> Option<Iteration> {
-        self.run.as_ref().map(Run::iteration).or(self.in_flight)
+    pub const fn in_flight(&self) -> Option<Iteration> {
+        self.in_flight
     }
 
     /// The iteration that finished last.
@@ -252,8 +299,7 @@ impl Engine {
     }
 
     /// Makes the engine faster or slower than its profile, from the next iteration on.
-    pub fn set_pace(&mut self, pace: Pace) {
-        self.settle();
+    pub const fn set_pace(&mut self, pace: Pace) {
         self.pace = pace;
     }
 
@@ -276,13 +322,6 @@ impl Engine {
             None => model,
             Some(factor) => Micros::from_millis_f64(model.as_millis_f64() * factor).max(Micros(1)),
         }
-    }
-
-    fn kv_blocks_used(&self) -> u32 {
-        let blocks = &self.scheduler.blocks;
-        let Some(run) = &self.run else { return blocks.used() };
-        let held = self.scheduler.running.iter();
-        held.map(|place| blocks.blocks_for(self.slots.get(*place).computed + run.ahead())).sum()
     }
 
     fn tick(&mut self, now: Micros) -> Micros {
@@ -310,35 +349,39 @@ impl Engine {
         Ok(())
     }
 
-    /// Advances one sequence of the batch by what the iteration computed of it.
-    fn apply(&mut self, index: usize, now: Micros) {
+    /// Advances one sequence of the batch by what the iteration computed of it, and gives its token if one came out.
+    fn apply(&mut self, index: usize, now: Micros) -> Option<Token> {
         let scheduled = self.scheduler.batch[index];
-        if !self.slots.is(scheduled.slot, State::Running) {
-            return; // It was aborted while the iteration ran.
-        }
         let slot = self.slots.get_mut(scheduled.slot.place);
+        if slot.serial != scheduled.slot.serial || slot.state != State::Running {
+            return None; // It was aborted while the iteration ran.
+        }
         slot.computed += scheduled.new_tokens;
         if scheduled.prefills {
             slot.prefilled += u64::from(scheduled.new_tokens);
             self.totals.prefilled_tokens += u64::from(scheduled.new_tokens);
         }
         if slot.remaining() > 0 {
-            return; // A chunk of a longer prefill: no token yet.
+            return None; // A chunk of a longer prefill: no token yet.
         }
         slot.emitted += 1;
-        self.tokens.push(Token {
+        let token = Token {
             id: slot.request.id,
             index: slot.emitted,
             latency: now.saturating_sub(slot.last_token.unwrap_or(slot.arrival)),
             prompt_tokens: slot.request.prompt_tokens,
             cached_tokens: slot.request.cached_tokens,
-        });
-        slot.first_token.get_or_insert(now);
+        };
+        if slot.emitted <= 2 {
+            // The first token of this engine is the second of a request that came prefilled.
+            slot.first_token.get_or_insert(now);
+        }
         slot.last_token = Some(now);
         if slot.emitted == slot.request.output_tokens {
             slot.state = State::Done;
             self.scheduler.blocks.give_back(slot.blocks);
             self.finished.push(slot.facts(now));
         }
+        Some(token)
     }
 }

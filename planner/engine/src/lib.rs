@@ -36,6 +36,7 @@
 mod advance;
 mod backlog;
 mod blocks;
+mod cohort;
 mod config;
 mod engine;
 mod pace;

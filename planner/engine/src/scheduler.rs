@@ -82,29 +82,42 @@ impl Scheduler {
 
     /// Chooses the next batch; empty only if nobody runs and nobody waits.
     pub(crate) fn schedule(&mut self, slots: &mut Slots, now: Micros) -> StepStats {
-        self.batch.clear();
-        self.admitted.clear();
-        self.preempted.clear();
         let mut stats = StepStats::default();
-        self.schedule_running(slots, &mut stats);
-        if self.preempted.is_empty() {
-            self.schedule_waiting(slots, now, &mut stats);
-        }
-        stats.preempted = self.preempted.len() as u32;
+        self.schedule_after(0, slots, now, &mut stats);
         stats
     }
 
-    fn schedule_running(&mut self, slots: &mut Slots, stats: &mut StepStats) {
-        let mut next = 0;
+    /// The same where the first `members` of those that run are in the batch already, as `stats` says.
+    pub(crate) fn schedule_after(
+        &mut self,
+        members: usize,
+        slots: &mut Slots,
+        now: Micros,
+        stats: &mut StepStats,
+    ) {
+        self.batch.clear();
+        self.admitted.clear();
+        self.preempted.clear();
+        self.schedule_running(members, slots, stats);
+        if self.preempted.is_empty() {
+            self.schedule_waiting(slots, now, stats);
+        }
+        stats.preempted = self.preempted.len() as u32;
+    }
+
+    fn schedule_running(&mut self, first: usize, slots: &mut Slots, stats: &mut StepStats) {
+        let mut next = first;
         while next < self.running.len() && stats.batched_tokens < self.max_num_batched_tokens {
             let place = self.running[next];
             let slot = slots.get(place);
             let new_tokens = slot.remaining().min(self.max_num_batched_tokens - stats.batched_tokens);
             let missing = self.blocks.blocks_for(slot.computed + new_tokens).saturating_sub(slot.blocks);
-            if !self.take_from_youngest(slots, place, missing) {
-                break;
+            if missing > 0 {
+                if !self.take_from_youngest(slots, place, missing) {
+                    break;
+                }
+                slots.get_mut(place).blocks += missing;
             }
-            slots.get_mut(place).blocks += missing;
             self.add(slots, place, new_tokens, stats);
             next += 1;
         }
@@ -170,27 +183,6 @@ impl Scheduler {
             stats.admitted += 1;
             self.add(slots, head.place, new_tokens, stats);
         }
-    }
-
-    /// Whether the queue would stay as it is if every running sequence decoded: nobody waits, or the head finds no
-    /// place. Free blocks only get fewer before somebody finishes, so what is true now stays true until then.
-    pub(crate) fn admits_nobody(&mut self, slots: &Slots) -> bool {
-        while let Some(head) = self.waiting.front() {
-            if slots.is(*head, State::Waiting) {
-                break;
-            }
-            self.waiting.pop_front();
-        }
-        let Some(head) = self.waiting.front() else { return true };
-        let batched = self.running.len() as u32;
-        if batched >= self.max_num_batched_tokens || self.running.len() >= self.max_num_seqs {
-            return true;
-        }
-        let slot = slots.get(head.place);
-        let (known, given) = (slot.known(), slot.given());
-        let first_chunk = (known - given).min(self.max_num_batched_tokens - batched);
-        let must_fit = if self.reserve_full_prompt { known } else { given + first_chunk };
-        self.blocks.blocks_for(must_fit) > self.blocks.free()
     }
 
     fn add(&mut self, slots: &Slots, place: u32, new_tokens: u32, stats: &mut StepStats) {

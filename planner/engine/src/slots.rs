@@ -22,11 +22,12 @@ pub(crate) enum State {
     Done,
 }
 
-/// One request's progress.
+/// One request's progress. Iterations pass over all running sequences: what each of them reads and writes comes first and
+/// fills one cache line.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Slot {
     pub(crate) serial: u64,
-    pub(crate) state: State,
     pub(crate) request: Request,
     /// Tokens whose keys and values are in the cache.
     pub(crate) computed: u32,
@@ -34,12 +35,15 @@ pub(crate) struct Slot {
     pub(crate) emitted: u32,
     /// KV blocks held.
     pub(crate) blocks: u32,
-    pub(crate) preemptions: u32,
-    pub(crate) prefilled: u64,
-    pub(crate) arrival: Micros,
-    pub(crate) first_scheduled: Option<Micros>,
-    pub(crate) first_token: Option<Micros>,
+    pub(crate) state: State,
     pub(crate) last_token: Option<Micros>,
+    pub(crate) first_token: Option<Micros>,
+    pub(crate) first_scheduled: Option<Micros>,
+    pub(crate) arrival: Micros,
+    pub(crate) prefilled: u64,
+    pub(crate) preemptions: u32,
+    /// Where it is a member of the cohort: the cohort's iterations when it was up to date.
+    pub(crate) joined: u64,
 }
 
 impl Slot {
@@ -107,6 +111,7 @@ impl Slots {
             emitted: u32::from(request.prefilled),
             blocks: 0,
             preemptions: 0,
+            joined: 0,
             prefilled: 0,
             arrival,
             first_scheduled: None,
