@@ -147,7 +147,7 @@ impl Controller {
     }
 
     fn learn(&mut self, now: Micros) {
-        let pending = std::mem::take(&mut self.pending);
+        let mut pending = std::mem::take(&mut self.pending);
         let feeding: BTreeMap<_, _> = self
             .pools
             .values()
@@ -155,28 +155,29 @@ impl Controller {
             .map(|pool| (pool.spec.model.clone(), pool.spec.name.clone()))
             .collect();
         for (name, pool) in &mut self.pools {
-            let Some(seen) = pending.get(name) else { continue };
+            // What a prefill pool told is needed again where its requests end.
+            let seen = match pool.spec.role {
+                Role::Prefill => pending.get(name).cloned(),
+                _ => pending.remove(name),
+            };
+            let Some(seen) = seen else { continue };
             let before = feeding.get(&pool.spec.model).filter(|_| pool.spec.role == Role::Decode);
-            pool.learn(now, seen.clone(), before.and_then(|name| pending.get(name)));
+            pool.learn(now, seen, before.and_then(|name| pending.get(name)));
         }
     }
 
     /// Searches the capacity of the one pool and size that needs it most: a step stays short, whatever changes at once.
     fn refresh(&mut self, now: Micros) {
-        let stale = |pool: &Pool| {
-            let question = pool.question()?;
-            let (place, staleness) = pool.stalest(&question)?;
-            Some((staleness, pool.spec.name.clone(), place, question))
-        };
         let stalest = self
             .pools
-            .values()
-            .filter_map(stale)
-            .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(&a.1)));
-        if let Some((_, name, place, question)) = stalest
+            .iter()
+            .filter_map(|(name, pool)| pool.stalest().map(|(place, staleness)| (staleness, name, place)))
+            .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(a.1)));
+        let stalest = stalest.map(|(_, name, place)| (name.clone(), place));
+        if let Some((name, place)) = stalest
             && let Some(pool) = self.pools.get_mut(&name)
         {
-            pool.search(now, place, question);
+            pool.search(now, place);
         }
     }
 

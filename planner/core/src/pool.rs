@@ -1,15 +1,12 @@
 //! One pool: what was learned of it, and what it needs.
 
 mod adopt;
+mod derived;
 mod note;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::OnceLock};
 
-use plimsoll_common::{
-    engine::Role,
-    ids::EngineId,
-    units::{Micros, Ratio},
-};
+use plimsoll_common::{engine::Role, ids::EngineId, units::Micros};
 use plimsoll_engine::EngineConfig;
 use serde::{Deserialize, Serialize};
 
@@ -17,10 +14,10 @@ use crate::{
     budget::ErrorBudget,
     demand::Demand,
     explain::{Believed, Reason, Seen},
-    forecast::{Ensemble, Settings},
+    forecast::{Ahead, Ensemble, Settings},
     observe::{Engine, Latency, Observation},
     patience::Patience,
-    perf::{Calibration, CapacityTable, Decoding, Known, Mix, Prefilling, Question},
+    perf::{Calibration, CapacityTable, Decoding, Known, Mix, Prefilling},
     plan::{Load, Needs, by_thresholds, queue_within_slo, size},
     policy::{Behavior, History, Load as Thresholds},
     score::Slo,
@@ -28,6 +25,7 @@ use crate::{
     startup::StartUp,
     tuning::Tuning,
 };
+use derived::Derived;
 
 /// A replica that starts for so many times its usual time is not expected any more.
 const OVERDUE: u64 = 3;
@@ -44,7 +42,7 @@ const ACQUAINTANCE: Micros = Micros(300_000_000);
 /// For how long a pool may leave its demand unsaid before thresholds stand in.
 const STRANGER: Micros = Micros(60_000_000);
 
-/// See the [module](self). All of it is in a checkpoint.
+/// See the [module](self). All that was learned is in a checkpoint.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Pool {
     pub(crate) spec: PoolSpec,
@@ -66,6 +64,8 @@ pub(crate) struct Pool {
     pub(crate) target: Option<u32>,
     /// How long each of its replicas is kept that is not wanted any more.
     pub(crate) patience: Patience,
+    #[serde(skip)]
+    derived: OnceLock<Derived>,
 }
 
 /// What a pool asks for.
@@ -101,6 +101,7 @@ impl Pool {
             known_since: None,
             target: None,
             patience: Patience::default(),
+            derived: OnceLock::new(),
             spec,
         }
     }
@@ -122,9 +123,13 @@ impl Pool {
             let ratio = mix.as_ref().and_then(|mix| self.ratio(engine, mix, seen.window));
             if let Some((ratio, samples)) = ratio {
                 self.calibration.observe(ratio, samples);
-                self.engines.entry(id.clone()).or_default().observe(ratio, samples);
+                match self.engines.get_mut(id) {
+                    Some(known) => known.observe(ratio, samples),
+                    None => self.engines.entry(id.clone()).or_default().observe(ratio, samples),
+                }
             }
         }
+        self.derived = OnceLock::from(self.derive(mix));
         self.book(now, &seen);
         self.first_seen.get_or_insert(now);
         self.seen = Some((now, seen));
@@ -149,44 +154,31 @@ impl Pool {
         self.spec.bounds.1.max(self.spec.bounds.0)
     }
 
-    /// What its capacity depends on; none while that is unknown.
-    pub(crate) fn question(&self) -> Option<Question> {
-        if self.spec.thresholds.is_some() {
-            return None;
-        }
-        let mix = self.demand.mix(self.spec.role)?;
-        let mut engine = self.spec.engine.clone()?;
-        let mut slo = self.spec.slo?;
-        engine.timing.factor *= self.calibration.factor();
-        // A request that two pools serve must be served well by both.
-        let parts = if self.spec.role == Role::Aggregated { 1.0 } else { 2.0 };
-        let misses = (1.0 - slo.goal.get()) / parts;
-        slo.goal = Ratio::new(1.0 - misses).unwrap_or(slo.goal);
-        let burstiness = self.demand.dispersion();
-        Some(Question { engine, role: self.spec.role, routing: self.spec.routing, mix, burstiness, slo })
-    }
-
     /// Which of its capacities needs a search, and how much; see [`CapacityTable::stalest`].
-    pub(crate) fn stalest(&self, question: &Question) -> Option<(usize, f64)> {
+    pub(crate) fn stalest(&self) -> Option<(usize, f64)> {
         let ready = self.seen.as_ref().map_or(1, |(_, seen)| seen.replicas.ready);
-        self.table.stalest(question, ready)
+        self.table.stalest(self.question()?, ready)
     }
 
-    pub(crate) fn search(&mut self, now: Micros, place: usize, question: Question) {
-        self.table.search(now, place, question);
+    /// Searches one of its capacities.
+    pub(crate) fn search(&mut self, now: Micros, place: usize) {
+        if let Some(posed) = self.derived().posed.clone() {
+            self.table.search(now, place, &posed);
+        }
     }
 
     /// Books what was used of the error budget: what the engines' latencies tell, or what the model believes, the greater
     /// of the two.
     fn book(&mut self, now: Micros, seen: &Observation) {
-        let Some(question) = self.question() else { return };
-        let known = self.table.known(now, &question);
+        let Some(posed) = &self.derived().posed else { return };
+        let known = self.table.known(now, posed);
+        let slo = posed.question().slo;
         let (Some(rate), window) = (self.demand.rate(), seen.window) else { return };
-        let allowed = 1.0 - question.slo.goal.get();
+        let allowed = 1.0 - slo.goal.get();
         let requests = rate * window.as_secs_f64();
         let ready = f64::from(seen.replicas.ready) * self.engines_per_replica();
         let believed = known.capacity.spent(ready, rate) * allowed;
-        let told = self.told(seen, &question.slo);
+        let told = self.told(seen, &slo);
         let known = told.unwrap_or_default().min(1.0);
         let feared = believed.min(1.0).max(known);
         // A short answer misses by one late token that no engine's mean shows, and the model sees no burst to come: the
@@ -230,13 +222,12 @@ impl Pool {
         let overdue = Micros(self.start_up.quantile(1.0).0.saturating_mul(OVERDUE));
         let late = seen.replicas.starting.iter().filter(|age| **age > overdue).count() as u32;
         let current = seen.replicas.target.or(self.target).unwrap_or_else(|| seen.replicas.coming());
-        let question = self.question();
-        let known = question.as_ref().map(|question| self.table.known(now, question));
-        let load =
-            self.load(interval, tuning, seen, start_up, overdue, question.as_ref().zip(known.as_ref()));
+        let known = self.derived().posed.as_ref().map(|posed| self.table.known(now, posed));
+        let ahead = self.forecast.ahead(start_up.saturating_add(interval));
+        let load = self.load(tuning, seen, start_up, overdue, (&ahead, known.as_ref()));
         let mut wish = Wish {
             seen: self.seen_now(seen, late),
-            believed: self.believed(known, start_up, interval),
+            believed: self.believed(known, start_up, &ahead),
             load,
             needs: Needs::just(current),
             current,
@@ -363,20 +354,18 @@ impl Pool {
 
     fn load(
         &self,
-        interval: Micros,
         tuning: &Tuning,
         seen: &Observation,
         start_up: Micros,
         overdue: Micros,
-        known: Option<(&Question, &Known)>,
+        (ahead, known): (&Ahead<'_>, Option<&Known>),
     ) -> Load {
-        let horizon = start_up.saturating_add(interval);
         // What is spent on the tightest moment is also spent on rates above the forecast's quantile.
         let spend = tuning.spend * self.budget.spend();
         // What came for two bins is no outlier, whatever a forecast that knows little yet says.
         let sustained = self.demand.sustained().unwrap_or(0.0);
         let upper = |level: f64| {
-            let forecast = self.forecast.upper_over(horizon, 1.0 - (1.0 - level) * spend);
+            let forecast = ahead.upper(1.0 - (1.0 - level) * spend);
             forecast.unwrap_or(0.0).max(sustained)
         };
         let now_rps = self.demand.rate().unwrap_or(0.0);
@@ -395,8 +384,8 @@ impl Pool {
             ahead_rps: upper(tuning.ahead),
             keep_rps: upper(tuning.keep),
             panic: self.forecast.surprise(now_rps).is_some_and(|surprise| surprise > tuning.panic),
-            capacity: known.map(|(_, known)| known.capacity.at(spend).scaled(engines)).unwrap_or_default(),
-            throughput_rps: known.map_or(0.0, |(question, _)| question.throughput() * engines),
+            capacity: known.map(|known| known.capacity.at(spend).scaled(engines)).unwrap_or_default(),
+            throughput_rps: self.derived().posed.as_ref().map_or(0.0, |posed| posed.throughput() * engines),
             waiting: self.demand.waiting().unwrap_or(0) as f64,
             patience_s: self.spec.slo.and_then(|slo| slo.ttft).map_or(10.0, Micros::as_secs_f64),
             ready: seen.replicas.ready,
@@ -423,17 +412,11 @@ impl Pool {
         }
     }
 
-    fn believed(&self, capacity: Option<Known>, start_up: Micros, interval: Micros) -> Believed {
-        let mut members: Vec<_> = self
-            .forecast
-            .members(start_up.saturating_add(interval))
-            .into_iter()
-            .map(|member| (member.name, member.weight))
-            .filter(|(_, weight)| *weight > 0.0)
-            .collect();
+    fn believed(&self, capacity: Option<Known>, start_up: Micros, ahead: &Ahead<'_>) -> Believed {
+        let mut members: Vec<_> = ahead.shares().into_iter().filter(|(_, weight)| *weight > 0.0).collect();
         members.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         Believed {
-            mix: self.demand.mix(self.spec.role),
+            mix: self.derived().mix,
             dispersion: self.demand.dispersion(),
             factor: self.calibration.factor(),
             spend: self.budget.spend(),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     LEVELS, MemberName, MemberView, Observed, Quantiles, Settings,
-    horizon::{Asked, Centers, HORIZONS, Horizon, Kind},
+    horizon::{Asked, HORIZONS, Horizon, Kind, Said},
     residuals::UPPER,
     state::{Counts, MOST_STEPS, State, Unfit},
 };
@@ -73,24 +73,29 @@ impl Ensemble {
         self.0.last().map(|_| self.0.members.level())
     }
 
+    /// What is said at one horizon, for who asks several things about it. Horizons are rounded up to bins, and those over 360
+    /// bins are taken as 360.
+    #[must_use]
+    pub fn ahead(&self, horizon: Micros) -> Ahead<'_> {
+        Ahead::new(&self.0, horizon)
+    }
+
     /// How the sustained rate at the newest bin's end + `horizon` is distributed; `None` before the first value.
-    /// Horizons are rounded up to bins, and those over 360 bins are taken as 360.
+    /// Horizons are as for [`Self::ahead`].
     #[must_use]
     pub fn predict(&self, horizon: Micros) -> Option<Quantiles> {
-        let question = Question::new(&self.0, horizon);
+        let ahead = self.ahead(horizon);
         let mut values = [0.0; LEVELS.len()];
         for (value, level) in values.iter_mut().zip(LEVELS) {
-            *value = question.answer(Kind::At, level)?;
+            *value = ahead.answer(Kind::At, level)?;
         }
         Some(Quantiles::new(values))
     }
 
-    /// The quantile at `level` (0..1) of the greatest sustained rate from now to the newest bin's end + `horizon`: what a
-    /// decision has to hold whose replicas serve only then. `None` before the first value.
+    /// The same as [`Ahead::upper`] for who asks but once.
     #[must_use]
     pub fn upper_over(&self, horizon: Micros, level: f64) -> Option<f64> {
-        let level = if level.is_nan() { 0.5 } else { level.clamp(0.001, 0.999) };
-        Question::new(&self.0, horizon).answer(Kind::Max, level)
+        self.ahead(horizon).upper(level)
     }
 
     /// Where a rate of the coming bin lies in the band that was forecast for it, noise of arrivals included: 0 is the
@@ -102,8 +107,8 @@ impl Ensemble {
             return None;
         }
         let horizon = self.0.horizons.first()?;
-        let centers = self.0.centers(1);
-        let edge = |level| horizon.quantile(&centers, Kind::At, level, self.0.raw());
+        let said = horizon.said(self.0.centers(1));
+        let edge = |level| horizon.quantile(&said, Kind::At, level, self.0.raw());
         let median = edge(0.5)?;
         let width = if rate >= median { edge(0.99)? - median } else { median - edge(0.01)? };
         // In a band without width everything else is outside, and the median itself is not.
@@ -127,13 +132,12 @@ impl Ensemble {
     /// Who makes the forecast at a horizon, and how much of it.
     #[must_use]
     pub fn members(&self, horizon: Micros) -> Vec<MemberView> {
-        let question = Question::new(&self.0, horizon);
-        let (scored, _) = question.between[0];
-        let weights = scored.weights(&question.centers);
-        let own = |index, level| scored.member_quantile(&question.centers, index, level, self.0.raw());
+        let ahead = self.ahead(horizon);
+        let (scored, said, _) = &ahead.between[0];
+        let own = |index, level| scored.member_quantile(&said.centers, index, level, self.0.raw());
         let view = |(index, name): (usize, MemberName)| MemberView {
             name,
-            weight: weights[index],
+            weight: said.weights[index],
             median: own(index, 0.5),
             upper: own(index, UPPER),
             loss: scored.loss_of(index),
@@ -158,15 +162,15 @@ impl TryFrom<State> for Ensemble {
 }
 
 /// A horizon that somebody asks for, between two that are scored.
-struct Question<'a> {
+#[derive(Debug)]
+pub struct Ahead<'a> {
     state: &'a State,
-    centers: Centers,
     steps: usize,
     /// The scored horizons around it with their shares.
-    between: [(&'a Horizon, f64); 2],
+    between: [(&'a Horizon, Said, f64); 2],
 }
 
-impl<'a> Question<'a> {
+impl<'a> Ahead<'a> {
     fn new(state: &'a State, horizon: Micros) -> Self {
         let steps = state.settings.steps(horizon, MOST_STEPS);
         let above = HORIZONS.partition_point(|&scored| scored < steps).min(HORIZONS.len() - 1);
@@ -177,35 +181,57 @@ impl<'a> Question<'a> {
             (steps as f64 / HORIZONS[below] as f64).ln()
                 / (HORIZONS[above] as f64 / HORIZONS[below] as f64).ln()
         };
-        Self {
-            state,
-            centers: state.centers(steps),
-            steps,
-            between: [(&state.horizons[below], 1.0 - share), (&state.horizons[above], share)],
-        }
+        let centers = state.centers(steps);
+        let scored = |place: usize, share| {
+            let horizon = &state.horizons[place];
+            (horizon, horizon.said(centers), share)
+        };
+        Self { state, steps, between: [scored(below, 1.0 - share), scored(above, share)] }
+    }
+
+    /// The quantile at `level` (0..1) of the greatest sustained rate from now to the newest bin's end + horizon: what a
+    /// decision has to hold whose replicas serve only then. `None` before the first value.
+    #[must_use]
+    pub fn upper(&self, level: f64) -> Option<f64> {
+        let level = if level.is_nan() { 0.5 } else { level.clamp(0.001, 0.999) };
+        self.answer(Kind::Max, level)
+    }
+
+    /// Who makes the forecast, and how much of it: shares that sum to 1, in the members' fixed order.
+    #[must_use]
+    pub fn shares(&self) -> [(MemberName, f64); MemberName::ALL.len()] {
+        let weights = self.between[0].1.weights;
+        std::array::from_fn(|index| (MemberName::ALL[index], weights[index]))
     }
 
     fn answer(&self, kind: Kind, level: f64) -> Option<f64> {
         let width = self.steps.min(self.state.settings.sustained_bins());
         let asked = Asked { poisson: self.state.settings.poisson(width), ..self.state.raw() };
         let mut sum = 0.0;
-        for (horizon, share) in self.between {
-            if share > 0.0 {
-                let value = horizon.quantile(&self.centers, kind, level, asked)?;
-                sum += share * self.grown(horizon, kind, level, value, asked);
+        for (horizon, said, share) in &self.between {
+            if *share > 0.0 {
+                let value = horizon.quantile(said, kind, level, asked)?;
+                sum += share * self.grown((horizon, said), kind, level, value, asked);
             }
         }
         Some(sum)
     }
 
     /// Beyond the furthest scored horizon the band grows as a random walk's does.
-    fn grown(&self, horizon: &Horizon, kind: Kind, level: f64, value: f64, asked: Asked<'_>) -> f64 {
+    fn grown(
+        &self,
+        (horizon, said): (&Horizon, &Said),
+        kind: Kind,
+        level: f64,
+        value: f64,
+        asked: Asked<'_>,
+    ) -> f64 {
         let furthest = HORIZONS[HORIZONS.len() - 1];
         if self.steps <= furthest {
             return value;
         }
         let growth = (self.steps as f64 / furthest as f64).sqrt();
-        let median = horizon.quantile(&self.centers, kind, 0.5, asked).unwrap_or(value);
+        let median = horizon.quantile(said, kind, 0.5, asked).unwrap_or(value);
         if level <= 0.5 { value } else { median + growth * (value - median) }
     }
 }

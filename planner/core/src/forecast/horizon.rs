@@ -52,6 +52,29 @@ pub(super) struct Both {
 /// What each member says, in their fixed order; `None` where it has nothing to say.
 pub(super) type Centers = [Option<Both>; MEMBERS];
 
+/// What the members say, and the shares that a horizon gives them: worked out once, since several levels ask for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Said {
+    pub(super) centers: Centers,
+    /// Shares of those that have something to say; all 0 when none has.
+    pub(super) weights: [f64; MEMBERS],
+}
+
+/// A level with the normal deviate there.
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    level: f64,
+    normal: f64,
+}
+
+/// What a member said of one quantity, and the noise at that rate.
+#[derive(Debug, Clone, Copy)]
+struct Center {
+    kind: Kind,
+    rate: f64,
+    unit: f64,
+}
+
 /// What all of a horizon has in common with its neighbours when it is asked.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked<'a> {
@@ -114,6 +137,29 @@ impl Both {
     }
 }
 
+impl Level {
+    fn new(level: f64) -> Self {
+        Self { level, normal: normal(level) }
+    }
+}
+
+impl Center {
+    fn new(center: Both, kind: Kind, noise: &Noise) -> Self {
+        let rate = center.of(kind);
+        Self { kind, rate, unit: noise.unit(rate) }
+    }
+}
+
+impl Said {
+    /// One quantity of those members that have a share.
+    fn centers_of(&self, kind: Kind, noise: &Noise) -> [Option<Center>; MEMBERS] {
+        std::array::from_fn(|index| {
+            let center = self.centers[index].filter(|_| self.weights[index] > 0.0)?;
+            Some(Center::new(center, kind, noise))
+        })
+    }
+}
+
 impl Horizon {
     pub(super) fn new(steps: usize) -> Self {
         let score = || Score {
@@ -155,16 +201,19 @@ impl Horizon {
         let issue = self.pending.pop_front();
         self.missed = None;
         let (Some(issue), Some(came)) = (issue, came) else { return };
-        let mut losses = [None; MEMBERS];
-        for (index, loss) in losses.iter_mut().enumerate() {
-            *loss = issue.centers[index].map(|center| self.loss(index, center, came.sustained, asked));
-        }
+        let centers = issue.centers.map(|center| {
+            center.map(|center| [Kind::At, Kind::Max].map(|kind| Center::new(center, kind, asked.noise)))
+        });
+        let levels = [Level::new(0.5), Level::new(UPPER)];
+        let losses = std::array::from_fn(|index| {
+            centers[index].map(|center| self.loss(index, center, came.sustained, asked, levels))
+        });
         let steps = self.steps as f64;
         self.charge(losses, keep((4.0 * steps).max(60.0)));
         let weight =
             if came.since_step.is_some_and(|since| since < self.steps as u64) { STEP_WEIGHT } else { 1.0 };
         let keep_errors = keep((40.0 * steps).max(360.0));
-        for (score, center) in self.scores.iter_mut().zip(issue.centers) {
+        for (score, center) in self.scores.iter_mut().zip(centers) {
             if let Some(center) = center {
                 score.learn(center, came.sustained, asked.noise, weight, keep_errors);
             }
@@ -176,11 +225,21 @@ impl Horizon {
     pub(super) fn issue(&mut self, centers: Option<&Centers>, asked: Asked<'_>) {
         let raw = Asked { poisson: 0.0, ..asked };
         let centers = centers.copied().unwrap_or_default();
-        let both = |level: f64| {
-            let of = |kind| self.quantile(&centers, kind, level, raw).map(|value| value as f32);
-            Some(Both { at: of(Kind::At)?, max: of(Kind::Max)? })
+        let said = self.said(centers);
+        let [half, high] = [Level::new(0.5), Level::new(UPPER)];
+        let of = |kind| {
+            let centers = said.centers_of(kind, raw.noise);
+            let (median, value) =
+                (self.mixed(&said, &centers, half, raw)?, self.mixed(&said, &centers, high, raw)?);
+            let stretched = |value, level| self.stretched(kind, level, median, value) as f32;
+            Some((stretched(median, 0.5), stretched(value, UPPER)))
         };
-        let (median, upper) = (both(0.5), both(UPPER));
+        let (median, upper) = match (of(Kind::At), of(Kind::Max)) {
+            (Some(at), Some(max)) => {
+                (Some(Both { at: at.0, max: max.0 }), Some(Both { at: at.1, max: max.1 }))
+            }
+            _ => (None, None),
+        };
         self.pending.push_back(Issue { centers, median, upper });
         while self.pending.len() > self.steps {
             self.pending.pop_front();
@@ -195,27 +254,32 @@ impl Horizon {
         self.pending.front()?.median.map(|median| median.of(Kind::At))
     }
 
+    /// What the members say with their shares here.
+    pub(super) fn said(&self, centers: Centers) -> Said {
+        Said { centers, weights: self.weights(&centers) }
+    }
+
     /// The quantile of the ensemble; `None` while no member has anything to say.
-    pub(super) fn quantile(
-        &self,
-        centers: &Centers,
-        kind: Kind,
-        level: f64,
-        asked: Asked<'_>,
-    ) -> Option<f64> {
-        let weights = self.weights(centers);
-        let median = self.mixed(centers, &weights, kind, 0.5, asked)?;
-        let value = self.mixed(centers, &weights, kind, level, asked)?;
+    pub(super) fn quantile(&self, said: &Said, kind: Kind, level: f64, asked: Asked<'_>) -> Option<f64> {
+        let centers = said.centers_of(kind, asked.noise);
+        let median = self.mixed(said, &centers, Level::new(0.5), asked)?;
+        let is_median = level.to_bits() == 0.5_f64.to_bits();
+        let value = if is_median { median } else { self.mixed(said, &centers, Level::new(level), asked)? };
+        Some(self.stretched(kind, level, median, value))
+    }
+
+    /// A quantile of the ensemble as coverage has stretched it.
+    fn stretched(&self, kind: Kind, level: f64, median: f64, value: f64) -> f64 {
         let stretch = match kind {
             _ if level <= 0.5 => 1.0,
             Kind::At => self.stretch_at,
             Kind::Max => self.stretch_max,
         };
-        Some((median + stretch * (value - median)).max(0.0))
+        (median + stretch * (value - median)).max(0.0)
     }
 
     /// Shares of the members that have something to say; all 0 when none has.
-    pub(super) fn weights(&self, centers: &Centers) -> [f64; MEMBERS] {
+    fn weights(&self, centers: &Centers) -> [f64; MEMBERS] {
         let losses: [Option<f64>; MEMBERS] = std::array::from_fn(|index| {
             centers[index].map(|_| self.scores[index].loss.mean().unwrap_or_default())
         });
@@ -244,7 +308,8 @@ impl Horizon {
         asked: Asked<'_>,
     ) -> Option<f64> {
         let (score, center) = (self.scores.get(member)?, (*centers.get(member)?)?);
-        Some((center.of(Kind::At) + self.offset(score, center, Kind::At, level, asked)).max(0.0))
+        let center = Center::new(center, Kind::At, asked.noise);
+        Some((center.rate + self.offset(score, center, Level::new(level), asked)).max(0.0))
     }
 
     /// A member's mean recent loss.
@@ -255,50 +320,55 @@ impl Horizon {
     /// The weighted mean of the members' quantiles.
     fn mixed(
         &self,
-        centers: &Centers,
-        weights: &[f64; MEMBERS],
-        kind: Kind,
-        level: f64,
+        said: &Said,
+        centers: &[Option<Center>; MEMBERS],
+        level: Level,
         asked: Asked<'_>,
     ) -> Option<f64> {
         let (mut sum, mut total) = (0.0, 0.0);
-        for ((score, center), &weight) in self.scores.iter().zip(centers).zip(weights) {
-            let (Some(center), true) = (center, weight > 0.0) else { continue };
-            sum += weight * (center.of(kind) + self.offset(score, *center, kind, level, asked));
+        for ((score, center), &weight) in self.scores.iter().zip(centers).zip(&said.weights) {
+            let Some(center) = center else { continue };
+            sum += weight * (center.rate + self.offset(score, *center, level, asked));
             total += weight;
         }
         (total > 0.0).then(|| sum / total)
     }
 
     /// How far a member's quantile lies from its center: its own errors, and the prior while there are few.
-    fn offset(&self, score: &Score, center: Both, kind: Kind, level: f64, asked: Asked<'_>) -> f64 {
-        let rate = center.of(kind);
-        let unit = asked.noise.unit(rate);
+    fn offset(&self, score: &Score, center: Center, level: Level, asked: Asked<'_>) -> f64 {
+        let Center { kind, rate, unit } = center;
         let width = score.width(asked.poisson);
         let residuals = match kind {
             Kind::At => &score.at,
             Kind::Max => &score.max,
         };
-        let mut learned = residuals.quantile(level);
+        let mut learned = residuals.quantile(level.level);
         if width < 1.0 {
             // Noise moves the greatest of many means upwards; at one moment it only spreads around the median.
             let still = if kind == Kind::At { residuals.quantile(0.5) } else { 0.0 };
             learned = still + width * (learned - still);
         }
         let minutes = self.steps as f64 * asked.bin_secs / 60.0;
-        let prior = rate * (PRIOR_A_MINUTE * minutes.sqrt()).min(0.5) * normal(level);
+        let prior = rate * (PRIOR_A_MINUTE * minutes.sqrt()).min(0.5) * level.normal;
         let (known, believed) = (residuals.weight(), 2.0 * self.steps.max(3) as f64);
         (known * learned * unit + believed * prior) / (known + believed)
     }
 
     /// Quantile loss of a member: the median and the upper level at the horizon, the upper level of the greatest.
-    fn loss(&self, member: usize, center: Both, came: Sustained, asked: Asked<'_>) -> f64 {
+    fn loss(
+        &self,
+        member: usize,
+        [at, max]: [Center; 2],
+        came: Sustained,
+        asked: Asked<'_>,
+        [half, high]: [Level; 2],
+    ) -> f64 {
         let score = &self.scores[member];
         let raw = Asked { poisson: 0.0, ..asked };
-        let said = |kind, level| center.of(kind) + self.offset(score, center, kind, level, raw);
-        pinball(came.at - said(Kind::At, 0.5), 0.5)
-            + pinball(came.at - said(Kind::At, UPPER), UPPER)
-            + pinball(came.max - said(Kind::Max, UPPER), UPPER)
+        let said = |center: Center, level| center.rate + self.offset(score, center, level, raw);
+        pinball(came.at - said(at, half), 0.5)
+            + pinball(came.at - said(at, high), UPPER)
+            + pinball(came.max - said(max, high), UPPER)
     }
 
     /// Adds losses. Who has nothing to say begins with the worst of the others', once over: it has to earn its weight, and
@@ -333,11 +403,11 @@ impl Horizon {
 }
 
 impl Score {
-    fn learn(&mut self, center: Both, came: Sustained, noise: &Noise, weight: f64, keep: f64) {
-        let error = came.at - f64::from(center.at);
-        self.at.add(error / noise.unit(f64::from(center.at)), weight, keep);
-        self.max.add((came.max - f64::from(center.max)) / noise.unit(f64::from(center.max)), weight, keep);
-        let rate = noise.rate(f64::from(center.at));
+    fn learn(&mut self, [at, max]: [Center; 2], came: Sustained, noise: &Noise, weight: f64, keep: f64) {
+        let error = came.at - at.rate;
+        self.at.add(error / at.unit, weight, keep);
+        self.max.add((came.max - max.rate) / max.unit, weight, keep);
+        let rate = noise.rate(at.rate);
         // The variance that is compared with Poisson's is that between steps.
         if rate > 0.0 && weight >= 1.0 {
             self.square.add(error * error / rate, keep);

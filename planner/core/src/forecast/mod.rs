@@ -57,7 +57,7 @@ use plimsoll_common::units::Micros;
 pub use self::{
     constant::Constant,
     cycle::Cycle,
-    ensemble::Ensemble,
+    ensemble::{Ahead, Ensemble},
     kalman::Kalman,
     members::{MemberName, MemberView},
     quantiles::{LEVELS, Quantiles},

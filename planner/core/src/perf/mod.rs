@@ -5,11 +5,13 @@ mod calibrate;
 mod capacity;
 mod draw;
 mod mix;
+mod posed;
 mod trial;
 
 pub use calibrate::{Calibration, Decoding, Prefilling};
 pub use capacity::{Capacity, CapacityMap, Question, SIZES, SPENDS};
 pub use mix::{Lengths, Mix};
+pub use posed::Posed;
 
 use plimsoll_common::units::Micros;
 use serde::{Deserialize, Serialize};
@@ -68,8 +70,8 @@ impl CapacityTable {
     /// The capacity for this question: the last ones searched, carried over by how much the formula says that it
     /// changed.
     #[must_use]
-    pub fn known(&self, now: Micros, question: &Question) -> Known {
-        let on_the_mean = question.on_the_mean();
+    pub fn known(&self, now: Micros, posed: &Posed) -> Known {
+        let on_the_mean = posed.on_the_mean();
         let mut known = Known { capacity: CapacityMap::default(), searched: 0, age: Micros::ZERO };
         for (place, searched) in self.searched.iter().enumerate() {
             let below = self.searched[..place].iter().flatten().next_back();
@@ -101,9 +103,10 @@ impl CapacityTable {
     }
 
     /// Searches one of [`SIZES`], which takes milliseconds to tens of them.
-    pub fn search(&mut self, now: Micros, place: usize, question: Question) {
+    pub fn search(&mut self, now: Micros, place: usize, posed: &Posed) {
+        let question = posed.question();
         let (Some(slot), Some(size)) = (self.searched.get_mut(place), SIZES.get(place)) else { return };
-        let before = slot.as_ref().map(|searched| (searched, distance(&searched.question, &question)));
+        let before = slot.as_ref().map(|searched| (searched, distance(&searched.question, question)));
         let before = before.filter(|(_, distance)| *distance <= FAR);
         // What was searched for something else counts for less.
         let known = before.map_or(0, |(searched, distance)| {
@@ -111,7 +114,7 @@ impl CapacityTable {
         });
         let draw = slot.as_ref().map_or(0, |searched| searched.draw + 1);
         let mut rates = question.search(*size, draw);
-        let on_the_mean = question.on_the_mean();
+        let on_the_mean = posed.on_the_mean();
         if let Some((searched, _)) = before {
             let share = 1.0 / f64::from(known.min(SEARCHES - 1) + 1);
             for (rate, carried) in rates.iter_mut().zip(searched.carried(on_the_mean)) {
@@ -120,7 +123,7 @@ impl CapacityTable {
         }
         *slot = Some(Searched {
             at: now,
-            question,
+            question: question.clone(),
             on_the_mean,
             rates,
             searches: (known + 1).min(SEARCHES),

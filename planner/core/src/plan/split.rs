@@ -1,6 +1,9 @@
 //! Who gets what when a budget does not do for all.
 
-use std::collections::BTreeMap;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+};
 
 use plimsoll_common::ids::PoolName;
 use serde::{Deserialize, Serialize};
@@ -100,7 +103,9 @@ pub fn split(limits: &Limits, asked: &[Asked]) -> BTreeMap<PoolName, Share> {
             };
             asked.iter().zip(given).map(part).collect()
         };
-        let (mut low, mut high) = (0, STEPS);
+        // Mostly all get what they want.
+        let all = at(STEPS, &given);
+        let (mut low, mut high) = if allowed(&all) { (STEPS, STEPS) } else { (0, STEPS - 1) };
         while low < high {
             let middle = low + (high - low).div_ceil(2);
             if allowed(&at(middle, &given)) { low = middle } else { high = middle - 1 }
@@ -118,20 +123,22 @@ pub fn split(limits: &Limits, asked: &[Asked]) -> BTreeMap<PoolName, Share> {
 
 /// What rounding left over, one replica at a time, to whom most is missing of what it wants.
 fn rest(asked: &[Asked], priority: i32, given: &mut [u32], allowed: &dyn Fn(&[u32]) -> bool) {
-    loop {
-        let mut open: Vec<usize> = (0..asked.len())
-            .filter(|place| asked[*place].priority == priority && given[*place] < asked[*place].wanted)
-            .collect();
-        let have = |place: usize| f64::from(given[place]) / f64::from(asked[place].wanted.max(1));
-        open.sort_by(|a, b| have(*a).total_cmp(&have(*b)).then_with(|| asked[*a].pool.cmp(&asked[*b].pool)));
-        let fits = open.into_iter().find(|place| {
-            given[*place] += 1;
-            let fits = allowed(given);
-            given[*place] -= 1;
-            fits
-        });
-        let Some(place) = fits else { return };
+    let entry = |place: usize, given: u32| {
+        let have = f64::from(given) / f64::from(asked[place].wanted.max(1));
+        // No share is negative, so its bits are in its order.
+        Reverse((have.to_bits(), &asked[place].pool, place))
+    };
+    let open = (0..asked.len())
+        .filter(|place| asked[*place].priority == priority && given[*place] < asked[*place].wanted);
+    let mut open: BinaryHeap<_> = open.map(|place| entry(place, given[place])).collect();
+    while let Some(Reverse((_, _, place))) = open.pop() {
         given[place] += 1;
+        if !allowed(given) {
+            // What is used only grows, so it does not fit later either.
+            given[place] -= 1;
+        } else if given[place] < asked[place].wanted {
+            open.push(entry(place, given[place]));
+        }
     }
 }
 

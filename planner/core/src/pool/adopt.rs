@@ -1,5 +1,7 @@
 //! What was learned of a pool, under a policy that may have changed since.
 
+use std::sync::OnceLock;
+
 use super::Pool;
 use crate::{
     perf::{Calibration, CapacityTable},
@@ -25,6 +27,7 @@ impl Pool {
         }
         pool.start_up.set_prior(spec.start_up);
         pool.spec = spec;
+        pool.derived = OnceLock::new();
         pool
     }
 }
