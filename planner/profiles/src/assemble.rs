@@ -100,11 +100,9 @@ pub fn import_sources(sources: Vec<Source>, options: &Options) -> Result<Importe
 pub(crate) fn named(sources: Vec<Source>, options: &Options, name: &str) -> Result<Imported, ImportError> {
     let mut own = Vec::new();
     let mut tables: Option<Tables> = None;
-    for source in unpacked(sources)? {
-        let read =
-            source.content().map_err(|error| ImportError::Source { name: source.name.clone(), error })?;
-        match read {
-            Content::Own(profile) => own.push((source.name, profile)),
+    for (name, content) in contents(sources)? {
+        match content {
+            Content::Own(profile) => own.push((name, profile)),
             Content::Tables(more) => {
                 tables = Some(match tables.take() {
                     Some(first) => first.with(*more)?,
@@ -126,22 +124,28 @@ pub(crate) fn named(sources: Vec<Source>, options: &Options, name: &str) -> Resu
     }
 }
 
-/// ConfigMaps give way to the files in them.
-fn unpacked(sources: Vec<Source>) -> Result<Vec<Source>, ImportError> {
-    let mut files = Vec::new();
+/// What the files are; ConfigMaps give way to the files in them.
+fn contents(sources: Vec<Source>) -> Result<Vec<(String, Content)>, ImportError> {
+    let read = |source: Source| match source.content() {
+        Ok(content) => Ok((source.name, content)),
+        Err(error) => Err(ImportError::Source { name: source.name, error }),
+    };
+    let mut contents = Vec::new();
     for source in sources {
-        // Tables are read twice, here and by the caller; they are small.
-        match source.content() {
-            Ok(Content::Bundle(inner)) if inner.is_empty() => {
-                let (given, hint) =
-                    (source.name, "the ConfigMap has no prefill_raw_data.json or decode_raw_data.json");
+        match read(source)? {
+            (given, Content::Bundle(inner)) if inner.is_empty() => {
+                let hint = "the ConfigMap has no prefill_raw_data.json or decode_raw_data.json";
                 return Err(ImportError::Incomplete { given, missing: "prefill", hint });
             }
-            Ok(Content::Bundle(inner)) => files.extend(inner),
-            _ => files.push(source),
+            (_, Content::Bundle(inner)) => {
+                for source in inner {
+                    contents.push(read(source)?);
+                }
+            }
+            other => contents.push(other),
         }
     }
-    Ok(files)
+    Ok(contents)
 }
 
 fn of_our_own(mut profile: Profile, options: &Options) -> Imported {
