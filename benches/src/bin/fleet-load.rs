@@ -15,19 +15,23 @@ use std::{
 };
 
 use anyhow::Context;
-use plimsoll_benches::fleet;
+use plimsoll_benches::{
+    fleet,
+    program::{self, cpu_of_process as cpu},
+};
 use plimsoll_common::{
     ids::{AgentEpoch, BootId, NodeName, Seq},
     wire::{ALPN, FrameDecoder, FrameEncoder, Hello, Message},
 };
 use plimsoll_shell::tls;
-use rustix::time::{ClockId, clock_gettime};
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, interval_at, sleep},
 };
 
+/// How it names itself.
+const PROGRAM: &str = "fleet-load";
 /// Connections that share a UDP socket here; the planner sees no difference.
 const CONNECTIONS_PER_SOCKET: u64 = 50;
 /// Handshakes a second, so that the planner's own limits are not what is measured.
@@ -76,26 +80,10 @@ fn main() -> ExitCode {
         .build()
         .context("no runtime")
         .and_then(|runtime| runtime.block_on(run()));
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error);
-            ExitCode::FAILURE
-        }
-    }
+    program::end(PROGRAM, ended)
 }
 
-#[expect(clippy::print_stderr, reason = "a person waits for the reason")]
-fn complain(error: &anyhow::Error) {
-    eprintln!("fleet-load: {error:#}");
-}
-
-#[expect(clippy::print_stdout, reason = "the result is what it is for")]
-fn tell(line: &str) {
-    println!("{line}");
-}
-
-async fn run() -> anyhow::Result<()> {
+async fn run() -> anyhow::Result<String> {
     let mut args = std::env::args().skip(1);
     let mut next = || args.next().context("usage: fleet-load PLANNER-UDP AGENTS SECONDS busy|idle");
     let (planner, agents, seconds, load) = (next()?, next()?, next()?, next()?);
@@ -136,7 +124,7 @@ async fn run() -> anyhow::Result<()> {
         sleep(Duration::from_millis(100)).await;
     }
     sleep(PAUSE).await;
-    tell(&format!("{{\"connected\":{}}}", load.connected.load(Ordering::Relaxed)));
+    program::tell(&format!("{{\"connected\":{}}}", load.connected.load(Ordering::Relaxed)));
     let (from, begun) = (Instant::now(), cpu());
     load.counted.send_replace(Some((from, from + Duration::from_secs(seconds))));
     sleep(Duration::from_secs(seconds)).await;
@@ -144,14 +132,7 @@ async fn run() -> anyhow::Result<()> {
     while let Some(ended) = tasks.join_next().await {
         ended?;
     }
-    report(&load, agents, spent);
-    Ok(())
-}
-
-/// CPU time of this process.
-fn cpu() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+    Ok(report(&load, agents, spent))
 }
 
 /// The value below which a share of the values is; 0 where there is none.
@@ -162,11 +143,11 @@ fn at(values: &Mutex<Vec<u32>>, share: f64) -> u32 {
     values.get(((values.len() as f64 * share) as usize).min(last)).copied().unwrap_or(0)
 }
 
-fn report(load: &Load, agents: u64, spent: Duration) {
+fn report(load: &Load, agents: u64, spent: Duration) -> String {
     let sent = load.sent.load(Ordering::Relaxed).max(1);
     let latencies = &load.latencies;
     let acknowledged = latencies.lock().unwrap_or_else(PoisonError::into_inner).len();
-    tell(&format!(
+    format!(
         "{{\"agents\":{agents},\"failed\":{},\"reports\":{sent},\"acknowledged\":{acknowledged},\"frame_bytes\":{},\
          \"wire_bytes\":{},\"p50_us\":{},\"p99_us\":{},\"p999_us\":{},\"max_us\":{},\"generator_p99_late_us\":{},\
          \"generator_cpu_us\":{:.1}}}",
@@ -179,7 +160,7 @@ fn report(load: &Load, agents: u64, spent: Duration) {
         at(latencies, 1.0),
         at(&load.late, 0.99),
         spent.as_secs_f64() * 1e6 / sent as f64,
-    ));
+    )
 }
 
 /// One agent; that it failed is told and counted.
@@ -187,7 +168,7 @@ async fn agent(load: Arc<Load>, endpoint: quinn::Endpoint, node: u64) {
     if let Err(error) = live(&load, endpoint, node).await
         && load.failed.fetch_add(1, Ordering::Relaxed) < 3
     {
-        complain(&error);
+        program::complain(PROGRAM, &error);
     }
 }
 

@@ -7,7 +7,10 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use plimsoll_benches::fleet;
+use plimsoll_benches::{
+    fleet,
+    program::{self, cpu_of_thread as cpu},
+};
 use plimsoll_common::{
     ids::{AgentEpoch, NodeName},
     units::Micros,
@@ -15,7 +18,6 @@ use plimsoll_common::{
 };
 use plimsoll_core::fleet::{Detail, Fleet, Limits, NodeInventory};
 use plimsoll_planner::fold;
-use rustix::time::{ClockId, clock_gettime};
 
 /// The planner's.
 #[global_allocator]
@@ -35,33 +37,8 @@ struct Spent {
     reports: u32,
 }
 
-/// CPU time of this thread: what else runs on the machine does not count.
-fn cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
-}
-
 fn main() -> ExitCode {
-    match run() {
-        Ok(line) => {
-            tell(&line);
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            complain(&error);
-            ExitCode::FAILURE
-        }
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "there is no log here")]
-fn complain(error: &anyhow::Error) {
-    eprintln!("fold-cost: {error:#}");
-}
-
-#[expect(clippy::print_stdout, reason = "the result is what it is for")]
-fn tell(line: &str) {
-    println!("{line}");
+    program::end("fold-cost", run())
 }
 
 fn run() -> anyhow::Result<String> {
