@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{engine::Engine, slots::State};
 
-/// Work that an engine holds, in the terms that its iteration times depend on. A run of decodes is counted at its
-/// iteration under way.
+/// Work that an engine holds, in the terms that its iteration times depend on. What the iteration
+/// under way computes counts as not computed yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backlog {
     /// Tokens that are known and not computed, of sequences in prefill and of waiting requests that bring no context.

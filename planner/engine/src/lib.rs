@@ -28,7 +28,8 @@
 //!
 //! Two drivers share this crate: the simulator ([`Engine::advance`] runs to the next event in one call, telling a
 //! [`Sink`] what happens) and the emulator (real time passes between the two calls). Nothing is allocated per token or,
-//! once warm, per iteration; an iteration costs time in proportion to its batch, and in a run of decodes constant time.
+//! once warm, per iteration; an iteration costs time in proportion to its batch, and one that [`Engine::advance`] runs only in
+//! proportion to what is in prefill, comes or goes with it.
 //!
 //! An engine that only prefills is this engine with requests of one output token; one that only decodes is this engine
 //! with requests that come [prefilled](Request::prefilled).
