@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     explain::{Explanation, Reason},
     observe::Observation,
+    perf::Foreseen,
     plan::{Asked, LeftToScheduler, Limits, Place, Placer, RoleSwitch, Topology, split},
     pool::{Pool, Wish},
     spec::FleetSpec,
@@ -138,6 +139,14 @@ impl Controller {
             self.refuse(&mut step, refused);
         }
         step
+    }
+
+    /// The latencies to be expected of so many replicas of a pool at so many requests a second in all, as the core
+    /// believes of its engines and requests now; see [`Question::foresee`](crate::perf::Question::foresee) for what that
+    /// costs. None while too little is known, or for a pool that the policy does not know.
+    #[must_use]
+    pub fn foresee(&self, pool: &PoolName, replicas: u32, rate: f64) -> Option<Foreseen> {
+        self.pools.get(pool)?.foresee(replicas, rate)
     }
 
     /// Plans that were refused since the start.

@@ -57,6 +57,39 @@ impl Faded {
     }
 }
 
+/// How far the means of windows scatter, which tells how far single lengths do: the variance of a mean of n is an n-th of
+/// theirs. A bucket from 20,000 to 50,000 tokens says nothing of whether all prompts in it are alike; this does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Scatter {
+    squares: f64,
+    windows: f64,
+}
+
+/// Windows from which their scatter is believed.
+const SCATTERED: f64 = 8.0;
+
+/// Lengths may vary by so many times what the scatter of few windows says.
+const DOUBT: f64 = 2.0;
+
+impl Scatter {
+    fn fade(&mut self, kept: f64) {
+        self.squares *= kept;
+        self.windows *= kept;
+    }
+
+    fn add(&mut self, sum: Option<u64>, of: Option<u64>, mean: Option<f64>) {
+        if let (Some(sum), Some(of), Some(mean)) = (sum, of.filter(|of| *of > 0), mean) {
+            self.squares += (sum as f64 / of as f64 - mean).powi(2) * of as f64;
+            self.windows += 1.0;
+        }
+    }
+
+    /// The greatest coefficient of variation that lengths of this mean can have; none before enough was seen.
+    fn most_cv(self, mean: f64) -> Option<f64> {
+        (self.windows >= SCATTERED).then(|| DOUBT * (self.squares / self.windows).sqrt() / mean)
+    }
+}
+
 /// Upper edges of the buckets that lengths are kept in, tokens: those of engines' own histograms.
 const EDGES: [u64; 20] = [
     1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000,
@@ -79,13 +112,14 @@ impl Histogram {
         }
     }
 
-    /// Lengths of this mean; of the usual shape where too few were seen.
-    fn lengths(&self, mean: f64) -> Lengths {
+    /// Lengths of this mean; of the usual shape where too few were seen, and no wider than windows scatter.
+    fn lengths(&self, mean: f64, scatter: Scatter) -> Lengths {
         let buckets: Vec<(f64, f64)> =
             EDGES.iter().zip(self.0).map(|(edge, count)| (*edge as f64, count)).collect();
         let seen: f64 = self.0.iter().sum();
         let by_buckets = Lengths::of_buckets(mean, &buckets).filter(|_| seen >= ENOUGH);
-        by_buckets.unwrap_or_else(|| Lengths::log_normal(mean, ASSUMED_CV))
+        let lengths = by_buckets.unwrap_or_else(|| Lengths::log_normal(mean, ASSUMED_CV));
+        scatter.most_cv(mean).map_or(lengths, |most| lengths.narrowed(most))
     }
 }
 
@@ -108,6 +142,8 @@ pub struct Demand {
     osl: Faded,
     prompts: Histogram,
     outputs: Histogram,
+    /// How far prompts and outputs of windows scatter.
+    scatter: (Scatter, Scatter),
     hits: Faded,
     drafts: Faded,
     /// Requests that wait, as last told.
@@ -134,6 +170,7 @@ impl Default for Demand {
             osl: faded,
             prompts: Histogram::default(),
             outputs: Histogram::default(),
+            scatter: (Scatter::default(), Scatter::default()),
             hits: faded,
             drafts: faded,
             waiting: None,
@@ -201,6 +238,8 @@ impl Demand {
         }
         self.prompts.fade(kept);
         self.outputs.fade(kept);
+        self.scatter.0.fade(kept);
+        self.scatter.1.fade(kept);
         if let Some(before) = before {
             self.prompts_of(before);
         }
@@ -286,6 +325,8 @@ impl Demand {
         for engine in from.engines.values() {
             let gained = &engine.gained;
             self.arrived_isl.add(gained.arrived_prompt_tokens, gained.arrived);
+            let mean = self.finished_isl.mean();
+            self.scatter.0.add(gained.finished_prompt_tokens, gained.finished, mean);
             self.finished_isl.add(gained.finished_prompt_tokens, gained.finished);
             self.prompts.add(&engine.prompt_lengths);
             self.hits.add(gained.prefix_hit_tokens, gained.prefix_query_tokens);
@@ -295,6 +336,7 @@ impl Demand {
     fn outputs_of(&mut self, from: &Observation) {
         for engine in from.engines.values() {
             let gained = &engine.gained;
+            self.scatter.1.add(gained.finished_output_tokens, gained.finished, self.osl.mean());
             self.osl.add(gained.finished_output_tokens, gained.finished);
             self.outputs.add(&engine.output_lengths);
             self.drafts.add(gained.accepted_draft_tokens, gained.generated_tokens);
@@ -347,8 +389,8 @@ impl Demand {
         // Tokens a step: every token that was not accepted from a draft took a step of its own.
         let accepted = self.drafts.mean().unwrap_or(0.0).clamp(0.0, 0.9);
         Some(Mix {
-            isl: self.prompts.lengths(isl),
-            osl: self.outputs.lengths(osl),
+            isl: self.prompts.lengths(isl, self.scatter.0),
+            osl: self.outputs.lengths(osl, self.scatter.1),
             hit: self.hits.mean().unwrap_or(0.0).clamp(0.0, 0.95),
             tokens_per_step: 1.0 / (1.0 - accepted),
         })
@@ -398,6 +440,24 @@ mod tests {
         let mut seen = Observation::new(name.parse().unwrap(), Micros(10_000_000));
         seen.engines.insert(EngineId::parse(name).unwrap(), engine);
         seen
+    }
+
+    #[test]
+    fn lengths_whose_windows_do_not_scatter_are_alike_whatever_their_bucket_spans() {
+        let at = |outputs: [u64; 2], level: f64| {
+            let mut demand = Demand::default();
+            for n in 0..40 {
+                demand.observe(&pool("a", 100, outputs[n % 2], &[(200, 0), (500, 100)]), None);
+            }
+            let mix = demand.mix(Role::Aggregated).unwrap();
+            mix.osl.at(level) / mix.osl.mean
+        };
+        assert!((at([300, 300], 0.99) - 1.0).abs() < 1e-3, "{}", at([300, 300], 0.99));
+        // A hundred answers whose mean is off by a sixth are not alike at all: the bucket counts.
+        assert!(at([250, 350], 0.99) > 1.4, "{}", at([250, 350], 0.99));
+        // Off by as much as answers that vary by a thirtieth: no wider than twice that.
+        let some = at([299, 301], 0.99);
+        assert!(some > 1.03 && some < 1.25, "{some}");
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Pool {
         self.engines.retain(|id, _| seen.engines.contains_key(id));
         let mix = self.demand.mix(self.spec.role);
         for (id, engine) in &seen.engines {
-            let ratio = mix.as_ref().and_then(|mix| self.ratio(engine, mix, seen.window));
+            let ratio = mix.as_ref().and_then(|mix| self.ratio(engine, mix, &seen));
             if let Some((ratio, samples)) = ratio {
                 self.calibration.observe(ratio, samples);
                 match self.engines.get_mut(id) {
@@ -135,13 +135,17 @@ impl Pool {
         self.seen = Some((now, seen));
     }
 
-    fn ratio(&self, engine: &Engine, mix: &Mix, window: Micros) -> Option<(f64, f64)> {
+    fn ratio(&self, engine: &Engine, mix: &Mix, seen: &Observation) -> Option<(f64, f64)> {
         let config = self.spec.engine.as_ref()?;
         if self.spec.role == Role::Prefill {
-            prefilling(engine, config, mix)
-        } else {
-            decoding(engine, config, mix, window, self.spec.role)
+            return prefilling(engine, config, mix);
         }
+        // What is spread over many engines comes more evenly to each of them.
+        let engines = f64::from(seen.replicas.ready.max(1)) * self.engines_per_replica();
+        let scatter = self.demand.dispersion() / engines;
+        let doing = decoding(engine, config, mix, seen.window, self.spec.role);
+        let doing = Decoding { scatter, ..doing };
+        doing.ratio(&config.timing).map(|ratio| (ratio, doing.tokens / 5.0))
     }
 
     /// Engines of one replica; a policy's 0 counts as one.
@@ -459,6 +463,7 @@ fn prefilling(engine: &Engine, config: &EngineConfig, mix: &Mix) -> Option<(f64,
         prefill_sum: engine.ttft.sum.saturating_sub(engine.queue_time.sum).as_secs_f64(),
         prefilled: count(engine.gained.prefilled_tokens),
         prompt: mix.to_compute(),
+        attended: mix.attended(),
         budget: f64::from(config.max_num_batched_tokens),
         iterations: engine.gained.iterations.map(|n| n as f64),
     };
@@ -467,30 +472,30 @@ fn prefilling(engine: &Engine, config: &EngineConfig, mix: &Mix) -> Option<(f64,
     doing.ratio(&config.timing).filter(|_| fits).map(|ratio| (ratio, prompts * 20.0))
 }
 
-fn decoding(
-    engine: &Engine,
-    config: &EngineConfig,
-    mix: &Mix,
-    window: Micros,
-    role: Role,
-) -> Option<(f64, f64)> {
+fn decoding(engine: &Engine, config: &EngineConfig, mix: &Mix, window: Micros, role: Role) -> Decoding {
     let tokens = engine.itl.count as f64;
     // Where it is not told, as much was prefilled and is held as such requests need: nothing at all would make every
     // iteration look too long.
     let usual = if role == Role::Decode { 0.0 } else { tokens / mix.osl.mean * mix.to_compute() };
-    let held = || engine.running.map_or(0.0, |running| running as f64 * mix.context());
-    let doing = Decoding {
+    // The two gauges are of one moment.
+    let held = |share: f64| {
+        let running = engine.running.filter(|running| *running > 0)? as f64;
+        Some((share * config.kv_tokens() as f64 / running).min(f64::from(config.max_model_len)))
+    };
+    Decoding {
         window,
         tokens,
         itl_sum: engine.itl.sum.as_secs_f64(),
         prefilled: engine.gained.prefilled_tokens.map_or(usual, |tokens| tokens as f64),
         prompt: mix.to_compute(),
+        attended: mix.attended(),
         budget: f64::from(config.max_num_batched_tokens),
-        context: engine.kv_utilization.map_or_else(held, |share| share * config.kv_tokens() as f64),
+        context: engine.kv_utilization.and_then(held).unwrap_or_else(|| mix.context()),
+        most: f64::from(config.max_num_seqs),
         iterations: engine.gained.iterations.map(|n| n as f64),
         tokens_per_step: mix.tokens_per_step,
-    };
-    doing.ratio(&config.timing).map(|ratio| (ratio, doing.tokens / 5.0))
+        scatter: 1.0,
+    }
 }
 
 /// The replicas over which what is held now fits when the others are gone.

@@ -12,28 +12,28 @@ use crate::score::Slo;
 /// Halvings of the range in which the batch is searched.
 const HALVINGS: u32 = 16;
 
-/// The seconds that an iteration takes.
-fn step(engine: &EngineConfig, prefill: f64, prompt: f64, decodes: f64, context: f64) -> f64 {
+/// The seconds that an iteration takes; `attended` is the mean context that a prompt token attends to.
+fn step(engine: &EngineConfig, prefill: f64, attended: f64, decodes: f64, context: f64) -> f64 {
     let shape = StepShape {
         prefill_tokens: prefill.round() as u64,
-        prefill_attention: prefill * prompt / 2.0,
+        prefill_attention: prefill * attended,
         decode_sequences: decodes.round() as u64,
         decode_context: (decodes * context).round() as u64,
     };
     engine.timing.duration(&shape).as_secs_f64()
 }
 
-/// The seconds in which an empty engine computes a prompt of `tokens`, chunk by chunk.
-pub(super) fn prefill_s(engine: &EngineConfig, tokens: f64, decodes: f64, context: f64) -> f64 {
-    let chunk = f64::from(engine.max_num_batched_tokens) - decodes.min(f64::from(engine.max_num_seqs));
-    let chunks = (tokens / chunk.max(1.0)).ceil().max(1.0);
-    chunks * step(engine, tokens / chunks, tokens, decodes, context)
+/// The seconds in which an empty engine computes a mean prompt, chunk by chunk.
+fn prefill_s(engine: &EngineConfig, mix: &Mix) -> f64 {
+    let tokens = mix.to_compute();
+    let chunks = (tokens / f64::from(engine.max_num_batched_tokens.max(1))).ceil().max(1.0);
+    chunks * step(engine, tokens / chunks, mix.attended(), 0.0, 0.0)
 }
 
 /// Requests a second that one engine of a role takes in the long run, its latencies within the SLO on the mean.
 pub(super) fn rps(role: Role, engine: &EngineConfig, mix: &Mix, slo: &Slo) -> f64 {
     match role {
-        Role::Prefill => 1.0 / prefill_s(engine, mix.to_compute(), 0.0, 0.0).max(1e-9),
+        Role::Prefill => 1.0 / prefill_s(engine, mix).max(1e-9),
         Role::Decode => best(engine, mix, slo, false),
         _ => best(engine, mix, slo, true),
     }
@@ -48,7 +48,7 @@ fn best(engine: &EngineConfig, mix: &Mix, slo: &Slo, prefills: bool) -> f64 {
     let most = by_kv.min(f64::from(engine.max_num_seqs));
     let seconds = |batch: f64| {
         let prefill = if prefills { batch * mix.to_compute() / mix.decode_steps() } else { 0.0 };
-        step(engine, prefill, mix.isl.mean, batch, context).max(1e-9)
+        step(engine, prefill, mix.attended(), batch, context).max(1e-9)
     };
     let rps = |batch: f64| batch / (mix.decode_steps() * seconds(batch));
     if seconds(most) <= limit || seconds(1.0) > limit {

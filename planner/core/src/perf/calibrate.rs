@@ -103,10 +103,16 @@ pub struct Decoding {
     pub prefilled: f64,
     /// Mean prompt length, tokens to compute.
     pub prompt: f64,
+    /// The mean context that a prompt token attends to, tokens: cached ones are not computed and still read.
+    pub attended: f64,
     /// The most tokens of one iteration.
     pub budget: f64,
-    /// Sum of the contexts of the sequences that decode, tokens, on the mean.
+    /// The mean context of a sequence that decodes, tokens.
     pub context: f64,
+    /// The most sequences that decode at once.
+    pub most: f64,
+    /// The variance over the mean of how many decode: 1 where requests come independently, 0 where they come evenly.
+    pub scatter: f64,
     /// Iterations, where the page counts them.
     pub iterations: Option<f64>,
     /// Tokens that a sequence gets of one iteration.
@@ -116,9 +122,11 @@ pub struct Decoding {
 impl Decoding {
     /// Observed over expected mean ITL, by a profile; none where too little was decoded to tell.
     ///
-    /// The sum of the ITL samples over the window is the mean number of sequences that decode (Little); with the mean
-    /// ITL that gives the iterations. Prompts are computed in few long iterations rather than a little in each, so the
-    /// expectation is a mean of iterations with a chunk and iterations without.
+    /// The sum of the ITL samples over the window is the mean number *b* of sequences that decode (Little). Samples are
+    /// tokens, and a token sees what it is a part of: b sequences and as many more as their number scatters, 1 + b where
+    /// they come independently, b where they are spread evenly or wait for each other's prompts; and a chunk of a prompt as
+    /// often as b sequences are there to wait for it. An engine that is mostly idle computes most chunks while nobody
+    /// decodes; what it takes for them is no time between tokens.
     #[must_use]
     pub fn ratio(&self, timing: &Timing) -> Option<f64> {
         let window = self.window.as_secs_f64();
@@ -126,19 +134,39 @@ impl Decoding {
             return None;
         }
         let mean = self.itl_sum / self.tokens;
-        let busy = (self.itl_sum / window).max(1.0);
-        let steps = self.iterations.filter(|n| *n >= 1.0).unwrap_or(self.tokens / busy).max(1.0);
-        let chunk = self.prompt.min(self.budget - busy).max(1.0);
-        let with_chunk = (self.prefilled / chunk / steps).clamp(0.0, 1.0);
-        let shape = |prefill: f64| StepShape {
-            prefill_tokens: prefill as u64,
-            prefill_attention: prefill * self.prompt / 2.0,
-            decode_sequences: (busy.round() as u64).max(1),
-            decode_context: self.context as u64,
+        let decoding = self.itl_sum / window;
+        let chunk = self.prompt.min(self.budget - decoding).max(1.0);
+        let per_step = self.tokens_per_step.max(1.0);
+        let with_chunk = (self.prefilled / chunk * decoding * per_step / self.tokens).clamp(0.0, 1.0);
+        // Where prompts come faster than iterations, several are computed in one.
+        let steps =
+            self.iterations.filter(|n| *n >= 1.0).unwrap_or_else(|| self.tokens / decoding.max(1.0)).max(1.0);
+        let prefill = chunk.max(self.prefilled / steps);
+        let alone = StepShape {
+            prefill_tokens: chunk as u64,
+            prefill_attention: chunk * self.attended,
+            ..StepShape::default()
         };
-        let alone = timing.duration(&shape(0.0)).as_secs_f64();
-        let mixed = timing.duration(&shape(chunk.max(self.prefilled / steps))).as_secs_f64();
-        let expected = (alone * (1.0 - with_chunk) + mixed * with_chunk) / self.tokens_per_step.max(1.0);
+        // The share of time in which prompts are computed: one after the other, so that sequences begin further apart than
+        // they come.
+        let prefilling = self.prefilled / chunk * timing.duration(&alone).as_secs_f64() / window;
+        let scatter = self.scatter.clamp(0.0, 1.0) * (1.0 - prefilling.min(1.0));
+        let together = (decoding + scatter).min(self.most).max(1.0);
+        let at = |sequences: f64, prefill: f64| {
+            let shape = StepShape {
+                prefill_tokens: prefill as u64,
+                prefill_attention: prefill * self.attended,
+                decode_sequences: sequences as u64,
+                decode_context: (sequences * self.context) as u64,
+            };
+            timing.duration(&shape).as_secs_f64()
+        };
+        let seconds = |prefill: f64| {
+            let (below, share) = (together.floor(), together.fract());
+            at(below, prefill) * (1.0 - share) + at(below + 1.0, prefill) * share
+        };
+        let mixed = if with_chunk > 0.0 { seconds(prefill) } else { 0.0 };
+        let expected = (seconds(0.0) * (1.0 - with_chunk) + mixed * with_chunk) / per_step;
         (expected > 0.0).then(|| mean / expected)
     }
 }
@@ -154,6 +182,8 @@ pub struct Prefilling {
     pub prefilled: f64,
     /// Mean prompt length, tokens to compute.
     pub prompt: f64,
+    /// The mean context that a prompt token attends to, tokens.
+    pub attended: f64,
     /// The most tokens of one iteration.
     pub budget: f64,
     /// Iterations, where the page counts them.
@@ -174,7 +204,7 @@ impl Prefilling {
         let each = (tokens / chunks).min(chunk);
         let shape = StepShape {
             prefill_tokens: each as u64,
-            prefill_attention: each * self.prompt / 2.0,
+            prefill_attention: each * self.attended,
             ..StepShape::default()
         };
         let expected = timing.duration(&shape).as_secs_f64() * chunks;

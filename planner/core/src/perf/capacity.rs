@@ -71,6 +71,12 @@ impl Question {
         found
     }
 
+    /// Engines run ahead under requests of this mix; every `draw` draws others.
+    pub(super) const fn trial(&self, draw: u64) -> Trial<'_> {
+        let Self { engine, role, routing, mix, burstiness, slo } = self;
+        Trial { engine, role: *role, routing: *routing, mix, burstiness: *burstiness, slo, draw }
+    }
+
     /// The share of requests that may miss.
     fn allowed(&self) -> f64 {
         (1.0 - self.slo.goal.get()).max(1e-6)
@@ -89,15 +95,7 @@ struct Tries<'a> {
 impl Tries<'_> {
     fn misses(&mut self, rate: f64) -> f64 {
         let question = self.question;
-        let trial = Trial {
-            engine: &question.engine,
-            role: question.role,
-            routing: question.routing,
-            mix: &question.mix,
-            burstiness: question.burstiness,
-            slo: &question.slo,
-            draw: self.draw,
-        };
+        let trial = question.trial(self.draw);
         let enough = 1.0 - question.allowed() * SPENDS[2];
         let misses = 1.0 - trial.attained(self.replicas, rate * f64::from(self.replicas), enough);
         self.seen.push((rate, misses));
@@ -264,15 +262,7 @@ mod tests {
     fn what_is_found_keeps_the_goal_and_a_tenth_more_does_not() {
         let question = question();
         let trial = |rate: f64| {
-            let trial = Trial {
-                engine: &question.engine,
-                role: question.role,
-                routing: question.routing,
-                mix: &question.mix,
-                burstiness: question.burstiness,
-                slo: &question.slo,
-                draw: 0,
-            };
+            let trial = question.trial(0);
             1.0 - trial.attained(4, 4.0 * rate, 0.5)
         };
         let found = question.search(4, 0);

@@ -90,6 +90,20 @@ impl Lengths {
         ends + (0..COUNT - 1).map(between).sum::<f64>()
     }
 
+    /// The same mean, varying by no more than this coefficient of variation: every length is that much nearer to the mean.
+    #[must_use]
+    pub fn narrowed(&self, most: f64) -> Self {
+        let cv = (self.seen_by_a_token / self.mean - 1.0).max(0.0).sqrt();
+        if !(most >= 0.0 && most < cv) {
+            return *self;
+        }
+        let share = most / cv;
+        Self::of_shape(
+            self.quantiles.map(|quantile| self.mean * (quantile / self.mean).powf(share)),
+            self.mean,
+        )
+    }
+
     /// The mean of x² over the mean of x: the length of the request that a token picked at random belongs to.
     #[must_use]
     pub const fn seen_by_a_token(&self) -> f64 {
@@ -130,6 +144,14 @@ impl Mix {
     #[must_use]
     pub fn to_compute(&self) -> f64 {
         self.isl.mean * (1.0 - self.hit.clamp(0.0, 0.95))
+    }
+
+    /// The mean context that a prompt token attends to while it is computed, tokens. Of a prompt of n tokens the share h
+    /// is in the prefix cache, so the others have from h n to n before them, (1 + h) n / 2 on the mean; and of longer
+    /// prompts there are more tokens.
+    #[must_use]
+    pub fn attended(&self) -> f64 {
+        self.isl.seen_by_a_token() * (1.0 + self.hit.clamp(0.0, 0.95)) / 2.0
     }
 
     /// Iterations that a mean request decodes in.
@@ -180,6 +202,33 @@ mod tests {
         let lengths = Lengths::of_buckets(45.0, &buckets).unwrap();
         assert!((20.0..50.0).contains(&lengths.at(0.5)) && lengths.at(0.99) > 100.0);
         assert!((lengths.integral(1) / 45.0 - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn cached_tokens_are_not_computed_and_are_attended_to() {
+        let mix = Mix::new(Lengths::log_normal(32_768.0, 0.0), Lengths::log_normal(200.0, 0.0));
+        assert!((mix.attended() / 16_384.0 - 1.0).abs() < 1e-6);
+        let cached = Mix { hit: 0.7, ..mix };
+        assert!((cached.to_compute() / 9_830.4 - 1.0).abs() < 1e-6);
+        // From 22,938 to 32,768 tokens before each.
+        assert!((cached.attended() / 27_852.8 - 1.0).abs() < 1e-6);
+        let mixed = Mix { isl: Lengths::log_normal(32_768.0, 1.0), ..mix };
+        assert!(mixed.attended() > 1.7 * mix.attended());
+    }
+
+    #[test]
+    fn a_narrowed_shape_keeps_its_mean_and_varies_less() {
+        let buckets = [(20_000.0, 0.0), (50_000.0, 100.0)];
+        let wide = Lengths::of_buckets(32_768.0, &buckets).unwrap();
+        assert!(wide.at(0.99) > 1.3 * wide.mean);
+        let alike = wide.narrowed(0.0);
+        assert!((alike.at(0.99) / 32_768.0 - 1.0).abs() < 1e-6 && (alike.mean - wide.mean).abs() < 1e-6);
+        let half = wide.narrowed(0.1);
+        assert!(half.at(0.99) < wide.at(0.99) && half.at(0.99) > alike.at(0.99));
+        // What it may vary by is no reason to vary more.
+        for most in [10.0, f64::NAN, -1.0, f64::INFINITY] {
+            assert_eq!(wide.narrowed(most), wide);
+        }
     }
 
     #[test]

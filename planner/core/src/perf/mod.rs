@@ -4,12 +4,14 @@ mod analytic;
 mod calibrate;
 mod capacity;
 mod draw;
+mod foresee;
 mod mix;
 mod posed;
 mod trial;
 
 pub use calibrate::{Calibration, Decoding, Prefilling};
 pub use capacity::{Capacity, CapacityMap, Question, SIZES, SPENDS};
+pub use foresee::Foreseen;
 pub use mix::{Lengths, Mix};
 pub use posed::Posed;
 

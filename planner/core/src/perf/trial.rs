@@ -40,16 +40,50 @@ struct Drawn {
     outputs: Vec<u32>,
 }
 
-struct Tally<'a> {
+/// Who wants to know how requests fared.
+trait Judge {
+    /// One that counts.
+    fn request(&mut self, times: &RequestTimes);
+    /// Whether nothing more can change the verdict; `refused` requests were taken by no engine.
+    fn is_certain(&self, refused: u32) -> bool;
+}
+
+/// Counts misses, as long as the goal can be reached.
+struct Misses {
     slo: Slo,
+    allowed: u32,
+    missed: u32,
+}
+
+impl Judge for Misses {
+    fn request(&mut self, times: &RequestTimes) {
+        self.missed += u32::from(!self.slo.attains(times));
+    }
+
+    fn is_certain(&self, refused: u32) -> bool {
+        self.missed + refused > self.allowed
+    }
+}
+
+impl Judge for Vec<RequestTimes> {
+    fn request(&mut self, times: &RequestTimes) {
+        self.push(*times);
+    }
+
+    fn is_certain(&self, _refused: u32) -> bool {
+        false
+    }
+}
+
+struct Tally<'a, J> {
+    judge: &'a mut J,
     role: Role,
     uncounted: u64,
-    missed: u32,
     arrivals: &'a [Micros],
     outputs: &'a [u32],
 }
 
-impl Sink for Tally<'_> {
+impl<J: Judge> Sink for Tally<'_, J> {
     fn finished(&mut self, facts: &RequestFacts) {
         if facts.id.0 < self.uncounted {
             return;
@@ -58,13 +92,12 @@ impl Sink for Tally<'_> {
         let arrival = self.arrivals.get(place).copied().unwrap_or_default();
         // A decode engine gets a request when its first token is out: what it waits there is time between tokens.
         let first_token = if self.role == Role::Decode { Some(arrival) } else { facts.first_token };
-        let times = RequestTimes {
+        self.judge.request(&RequestTimes {
             arrival,
             first_token,
             last_token: Some(facts.ended),
             output_tokens: self.outputs.get(place).copied().unwrap_or(1),
-        };
-        self.missed += u32::from(!self.slo.attains(&times));
+        });
     }
 }
 
@@ -72,25 +105,43 @@ impl Trial<'_> {
     /// The share of requests that keep the limits with so many replicas at so many requests a second in all. Stops
     /// early, with a share below `enough`, when that cannot be reached any more.
     pub(super) fn attained(&self, replicas: u32, rate: f64, enough: f64) -> f64 {
-        let requests = REQUESTS.0 + REQUESTS.1 * (replicas - 1);
-        let uncounted = (f64::from(requests) * WARM_UP) as u32;
+        let (requests, uncounted) = Self::counts(replicas);
         let counted = requests - uncounted;
         let allowed = (f64::from(counted) * (1.0 - enough)).floor() as u32;
-        let Drawn { arrivals, requests, outputs } = self.draw(requests, rate);
-        let slo = match self.role {
+        let mut misses = Misses { slo: self.promise(), allowed, missed: 0 };
+        let Some(refused) = self.drive(replicas, rate, &mut misses) else { return 0.0 };
+        1.0 - f64::from((misses.missed + refused).min(counted)) / f64::from(counted)
+    }
+
+    /// When the requests that count came, began and ended with so many replicas at so many requests a second in all; none
+    /// without an engine that starts.
+    pub(super) fn times(&self, replicas: u32, rate: f64) -> Option<Vec<RequestTimes>> {
+        let mut times = Vec::new();
+        self.drive(replicas, rate, &mut times).map(|_| times)
+    }
+
+    /// Requests of a trial, and how many of them, from the first on, do not count.
+    fn counts(replicas: u32) -> (u32, u32) {
+        let requests = REQUESTS.0 + REQUESTS.1 * (replicas.max(1) - 1);
+        (requests, (f64::from(requests) * WARM_UP) as u32)
+    }
+
+    /// What of the promise this role keeps.
+    pub(super) fn promise(&self) -> Slo {
+        match self.role {
             Role::Prefill => Slo { itl: None, ..*self.slo },
             Role::Decode => Slo { ttft: None, ..*self.slo },
             _ => *self.slo,
-        };
-        let mut tally = Tally {
-            slo,
-            role: self.role,
-            uncounted: u64::from(uncounted),
-            missed: 0,
-            arrivals: &arrivals,
-            outputs: &outputs,
-        };
-        let Some(mut engines) = self.engines(replicas) else { return 0.0 };
+        }
+    }
+
+    /// Runs the engines until all requests have ended, or the verdict is certain; those that no engine took.
+    fn drive(&self, replicas: u32, rate: f64, judge: &mut impl Judge) -> Option<u32> {
+        let (requests, uncounted) = Self::counts(replicas);
+        let Drawn { arrivals, requests, outputs } = self.draw(requests, rate);
+        let (role, uncounted) = (self.role, u64::from(uncounted));
+        let mut tally = Tally { judge, role, uncounted, arrivals: &arrivals, outputs: &outputs };
+        let mut engines = self.engines(replicas)?;
         let mut refused = 0;
         for (turn, (at, request)) in arrivals.iter().zip(requests).enumerate() {
             let chosen = match self.routing {
@@ -103,17 +154,17 @@ impl Trial<'_> {
             };
             let engine = &mut engines[chosen];
             engine.advance(*at, &mut tally);
-            refused += u32::from(engine.submit(*at, request).is_err() && turn >= uncounted as usize);
-            if tally.missed + refused > allowed {
-                break;
+            refused += u32::from(engine.submit(*at, request).is_err() && turn as u64 >= uncounted);
+            if tally.judge.is_certain(refused) {
+                return Some(refused);
             }
         }
         for engine in &mut engines {
-            if tally.missed + refused <= allowed {
+            if !tally.judge.is_certain(refused) {
                 engine.advance(Micros(u64::MAX / 2), &mut tally);
             }
         }
-        1.0 - f64::from((tally.missed + refused).min(counted)) / f64::from(counted)
+        Some(refused)
     }
 
     fn engines(&self, replicas: u32) -> Option<Vec<Engine>> {

@@ -1,8 +1,12 @@
-//! What a pool takes note of besides what is told of it (decisions, a clock that is set back).
+//! What a pool takes note of besides what is told of it (decisions, a clock that is set back), and what it foresees.
 
 use plimsoll_common::units::Micros;
 
 use super::Pool;
+use crate::perf::Foreseen;
+
+/// Draws of requests that a forecast of latencies is the mean of.
+const DRAWS: u32 = 8;
 
 impl Pool {
     /// When something was told of it last.
@@ -30,5 +34,11 @@ impl Pool {
         self.known_since = self.known_since.map(|at| at.min(now));
         self.history.turn_back(now);
         self.patience.turn_back(now);
+    }
+
+    /// The latencies to be expected of so many replicas at a rate; none while too little is known.
+    pub(crate) fn foresee(&self, replicas: u32, rate: f64) -> Option<Foreseen> {
+        let engines = replicas.saturating_mul(self.spec.engines_per_replica.max(1));
+        self.question()?.foresee(engines, rate, DRAWS)
     }
 }
