@@ -163,7 +163,12 @@ impl Store {
     }
 
     /// Begins a segment with a checkpoint, which was made after the step of this number.
-    pub(super) fn checkpoint(&mut self, now: Micros, seq: u64, checkpoint: &[u8]) -> Result<bool, StoreError> {
+    pub(super) fn checkpoint(
+        &mut self,
+        now: Micros,
+        seq: u64,
+        checkpoint: &[u8],
+    ) -> Result<bool, StoreError> {
         let Some(run) = self.run else { return Ok(false) };
         let packed = blob::pack(checkpoint, &[])?;
         self.make_room(now, packed.len() as u64)?;

@@ -1,7 +1,5 @@
 //! Reason codes are promises: what the documentation lists is what there is.
 
-#![expect(clippy::unwrap_used, reason = "what is unwrapped here is set up here")]
-
 use std::{collections::BTreeSet, path::Path};
 
 use plimsoll_core::explain::Reason;
