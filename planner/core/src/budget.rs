@@ -2,7 +2,9 @@
 //!
 //! A promise is about all requests of a time, while a size is chosen for the tightest moment: sized so that this moment
 //! just keeps the goal, a pool keeps far more than its promise, since most moments are not that tight. So what is left of
-//! the allowed misses is spent on sizing closer, and what was spent too much is saved again, minute by minute.
+//! the allowed misses is spent on sizing closer, and what was spent too much is saved again, minute by minute. What is
+//! used now is compared with what may be used now, which is less the more was used before: an hour that begins badly is
+//! not followed by one of needless care.
 
 use plimsoll_common::units::Micros;
 use serde::{Deserialize, Serialize};
@@ -20,10 +22,19 @@ const START: f64 = 20.0;
 const MOST: f64 = 2.5;
 
 /// The share of the allowed misses that is aimed at: what is left is for what the model does not see.
-const AIM: f64 = 0.4;
+const AIM: f64 = 0.5;
 
 /// The most that may be owed, in times what was allowed of late.
 const DEBT: f64 = 1.5;
+
+/// Time in which what is used now counts half, s.
+const FLOW_S: f64 = 200.0;
+
+/// How much of a difference between what was used and the aim is made good by what may be used now.
+const GAIN: f64 = 0.5;
+
+/// The least share of the allowed misses that is told from none.
+const LEAST: f64 = 0.05;
 
 /// Time in which a budget overspent e-fold makes sizing e times as careful, s.
 const SAVE_S: f64 = 240.0;
@@ -36,12 +47,15 @@ const SPEND_S: f64 = 600.0;
 pub(crate) struct ErrorBudget {
     allowed: f64,
     used: f64,
+    /// The same of the last minutes.
+    allowed_now: f64,
+    used_now: f64,
     spend: f64,
 }
 
 impl Default for ErrorBudget {
     fn default() -> Self {
-        Self { allowed: START, used: START * AIM, spend: 1.0 }
+        Self { allowed: START, used: START * AIM, allowed_now: START, used_now: START * AIM, spend: 1.0 }
     }
 }
 
@@ -58,7 +72,14 @@ impl ErrorBudget {
         let debt = DEBT * self.allowed;
         self.used = (self.used * kept + missed.min(requests)).min(debt.max(self.used * kept));
         // Saving is quick and spending slow: what a decision costs is seen only after it was carried out.
-        let error = (AIM / self.used_share().max(0.05)).ln().clamp(-1.5, 1.0);
+        let kept = 0.5_f64.powf(seconds.min(3_600.0) / FLOW_S);
+        self.allowed_now = self.allowed_now * kept + requests * share;
+        self.used_now = self.used_now * kept + missed.min(requests);
+        // What was used long ago is no reason to save any more where little is used now: it fades by itself.
+        let may_now = (AIM + GAIN * (AIM - self.used_share())).clamp(LEAST, 1.0);
+        let now = self.used_now / self.allowed_now.max(1e-9);
+        // Saving is quick and spending slow: what a decision costs is seen only after it was carried out.
+        let error = (may_now / now.max(LEAST)).ln().clamp(-1.5, 1.0);
         let time = if error < 0.0 { SAVE_S } else { SPEND_S };
         self.spend = (self.spend * (error * seconds.min(time) / time).exp()).clamp(SPENDS[0], MOST);
     }
@@ -93,6 +114,20 @@ mod tests {
             budget.observe(WINDOW, 100.0, 0.01, 20.0);
         }
         assert!(budget.spend() < 0.8 && budget.used_share() > 1.0, "{budget:?}");
+    }
+
+    #[test]
+    fn saving_ends_when_little_is_used_though_much_was() {
+        let mut budget = ErrorBudget::default();
+        for _ in 0..12 {
+            budget.observe(WINDOW, 100.0, 0.01, 2.0);
+        }
+        let saved = budget.spend();
+        assert!(saved < 0.8, "{budget:?}");
+        for _ in 0..90 {
+            budget.observe(WINDOW, 100.0, 0.01, 0.05);
+        }
+        assert!(budget.spend() > saved, "{budget:?}");
     }
 
     #[test]

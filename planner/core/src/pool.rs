@@ -2,25 +2,26 @@
 
 mod adopt;
 mod derived;
+mod missed;
 mod note;
+mod pace;
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
-use plimsoll_common::{engine::Role, ids::EngineId, units::Micros};
+use plimsoll_common::{ids::EngineId, units::Micros};
 use plimsoll_engine::EngineConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     budget::ErrorBudget,
-    demand::Demand,
+    demand::{BIN, Demand},
     explain::{Believed, Reason, Seen},
     forecast::{Ahead, Ensemble, Settings},
-    observe::{Engine, Latency, Observation},
+    observe::Observation,
     patience::Patience,
-    perf::{Calibration, CapacityTable, Decoding, Known, Mix, Prefilling},
+    perf::{Calibration, CapacityTable, Known},
     plan::{Load, Needs, by_thresholds, queue_within_slo, size},
     policy::{Behavior, History, Load as Thresholds},
-    score::Slo,
     spec::PoolSpec,
     startup::StartUp,
     tuning::Tuning,
@@ -38,6 +39,10 @@ const SLOW: f64 = 0.1;
 
 /// For how long a pool's demand must have been known at least before replicas are given back.
 const ACQUAINTANCE: Micros = Micros(300_000_000);
+
+/// For how long at most a pool's demand is known before what is sized by it is no guess any more: lengths of few requests
+/// and capacities that were never searched may be off by a factor.
+const GUESS: Micros = Micros(30_000_000);
 
 /// For how long a pool may leave its demand unsaid before thresholds stand in.
 const STRANGER: Micros = Micros(60_000_000);
@@ -119,33 +124,13 @@ impl Pool {
         self.start_up.observe(&seen.replicas.started_in, seen.replicas.failed_starts);
         self.engines.retain(|id, _| seen.engines.contains_key(id));
         let mix = self.demand.mix(self.spec.role);
-        for (id, engine) in &seen.engines {
-            let ratio = mix.as_ref().and_then(|mix| self.ratio(engine, mix, &seen));
-            if let Some((ratio, samples)) = ratio {
-                self.calibration.observe(ratio, samples);
-                match self.engines.get_mut(id) {
-                    Some(known) => known.observe(ratio, samples),
-                    None => self.engines.entry(id.clone()).or_default().observe(ratio, samples),
-                }
-            }
+        if let Some(mix) = &mix {
+            self.calibrate(&seen, mix);
         }
         self.derived = OnceLock::from(self.derive(mix));
         self.book(now, &seen);
         self.first_seen.get_or_insert(now);
         self.seen = Some((now, seen));
-    }
-
-    fn ratio(&self, engine: &Engine, mix: &Mix, seen: &Observation) -> Option<(f64, f64)> {
-        let config = self.spec.engine.as_ref()?;
-        if self.spec.role == Role::Prefill {
-            return prefilling(engine, config, mix);
-        }
-        // What is spread over many engines comes more evenly to each of them.
-        let engines = f64::from(seen.replicas.ready.max(1)) * self.engines_per_replica();
-        let scatter = self.demand.dispersion() / engines;
-        let doing = decoding(engine, config, mix, seen.window, self.spec.role);
-        let doing = Decoding { scatter, ..doing };
-        doing.ratio(&config.timing).map(|ratio| (ratio, doing.tokens / 5.0))
     }
 
     /// Engines of one replica; a policy's 0 counts as one.
@@ -164,41 +149,15 @@ impl Pool {
         self.table.stalest(self.question()?, ready)
     }
 
+    /// Whether some of its capacities were not searched yet.
+    pub(crate) fn is_unsearched(&self) -> bool {
+        self.table.is_unsearched()
+    }
+
     /// Searches one of its capacities.
     pub(crate) fn search(&mut self, now: Micros, place: usize) {
         if let Some(posed) = self.derived().posed.clone() {
             self.table.search(now, place, &posed);
-        }
-    }
-
-    /// Books what was used of the error budget: what the engines' latencies tell, or what the model believes, the greater
-    /// of the two.
-    fn book(&mut self, now: Micros, seen: &Observation) {
-        let Some(posed) = &self.derived().posed else { return };
-        let known = self.table.known(now, posed);
-        let slo = posed.question().slo;
-        let (Some(rate), window) = (self.demand.rate(), seen.window) else { return };
-        let allowed = 1.0 - slo.goal.get();
-        let requests = rate * window.as_secs_f64();
-        let ready = f64::from(seen.replicas.ready) * self.engines_per_replica();
-        let believed = known.capacity.spent(ready, rate) * allowed;
-        let told = self.told(seen, &slo);
-        let known = told.unwrap_or_default().min(1.0);
-        let feared = believed.min(1.0).max(known);
-        // A short answer misses by one late token that no engine's mean shows, and the model sees no burst to come: the
-        // truth lies between them.
-        let missed = if told.is_some() { f64::midpoint(known, feared) } else { feared };
-        self.budget.observe(window, requests, allowed, requests * missed);
-    }
-
-    /// The share of requests that missed as the engines tell; none where they do not tell all that is promised.
-    fn told(&self, seen: &Observation, slo: &Slo) -> Option<f64> {
-        let first = slo.ttft.filter(|_| self.spec.role != Role::Decode).map(|_| late_first_tokens(seen));
-        let others =
-            slo.itl.filter(|_| self.spec.role != Role::Prefill).map(|limit| late_tokens(seen, limit));
-        match (first, others) {
-            (Some(first), Some(others)) => Some(first?.max(others?)),
-            (first, others) => first.or(others)?,
         }
     }
 
@@ -307,7 +266,10 @@ impl Pool {
         let seconds = |s: u32| Micros(u64::from(s) * 1_000_000);
         let hasty = self.hasty_window_s();
         let window = hasty.map_or_else(|| seconds(self.down_window_s(tuning)).max(ACQUAINTANCE), seconds);
-        if wish.wanted < current && now.saturating_sub(since) < window {
+        let known_for = now.saturating_sub(since);
+        let is_guess = known_for < GUESS || (self.is_unsearched() && known_for < STRANGER);
+        let is_waiting = wish.load.waiting > queue_within_slo(&wish.load);
+        if (is_guess && !is_waiting) || (wish.wanted < current && known_for < window) {
             wish.wanted = current;
             wish.reasons.insert(0, Reason::Learning);
         }
@@ -366,8 +328,11 @@ impl Pool {
     ) -> Load {
         // What is spent on the tightest moment is also spent on rates above the forecast's quantile.
         let spend = tuning.spend * self.budget.spend();
-        // What came for two bins is no outlier, whatever a forecast that knows little yet says.
+        // What came for two bins is no outlier, whatever a forecast that knows little yet says; of bursts, that is what
+        // is left when one of the usual size is taken off.
         let sustained = self.demand.sustained().unwrap_or(0.0);
+        let noise = (self.demand.dispersion() * sustained / BIN.as_secs_f64()).sqrt();
+        let sustained = (sustained - noise).max(0.0);
         let upper = |level: f64| {
             let forecast = ahead.upper(1.0 - (1.0 - level) * spend);
             forecast.unwrap_or(0.0).max(sustained)
@@ -432,72 +397,6 @@ impl Pool {
     }
 }
 
-/// The share of requests whose first token certainly came late, as the engines' buckets tell; none if they do not.
-fn late_first_tokens(seen: &Observation) -> Option<f64> {
-    let mut ttft = Latency::default();
-    seen.engines.values().for_each(|engine| ttft.add(&engine.ttft));
-    let (_, possible) = ttft.within.filter(|_| ttft.count > 0)?;
-    Some(1.0 - possible.min(ttft.count) as f64 / ttft.count as f64)
-}
-
-/// The share of tokens that came from engines whose mean time between tokens was above the limit; none without tokens. A
-/// request's mean is about that of its engine while it ran.
-fn late_tokens(seen: &Observation, limit: Micros) -> Option<f64> {
-    let (mut late, mut all) = (0.0, 0.0);
-    for itl in seen.engines.values().map(|engine| &engine.itl) {
-        all += itl.count as f64;
-        late +=
-            if itl.mean_s().is_some_and(|mean| mean > limit.as_secs_f64()) { itl.count as f64 } else { 0.0 };
-    }
-    (all > 0.0).then(|| late / all)
-}
-
-fn count(value: Option<u64>) -> f64 {
-    value.unwrap_or(0) as f64
-}
-
-fn prefilling(engine: &Engine, config: &EngineConfig, mix: &Mix) -> Option<(f64, f64)> {
-    let prompts = engine.ttft.count as f64;
-    let doing = Prefilling {
-        prompts,
-        prefill_sum: engine.ttft.sum.saturating_sub(engine.queue_time.sum).as_secs_f64(),
-        prefilled: count(engine.gained.prefilled_tokens),
-        prompt: mix.to_compute(),
-        attended: mix.attended(),
-        budget: f64::from(config.max_num_batched_tokens),
-        iterations: engine.gained.iterations.map(|n| n as f64),
-    };
-    // The first scheduling of some and the first token of others: the sums only fit where many were served.
-    let fits = engine.queue_time.count.abs_diff(engine.ttft.count) * 10 <= engine.ttft.count;
-    doing.ratio(&config.timing).filter(|_| fits).map(|ratio| (ratio, prompts * 20.0))
-}
-
-fn decoding(engine: &Engine, config: &EngineConfig, mix: &Mix, window: Micros, role: Role) -> Decoding {
-    let tokens = engine.itl.count as f64;
-    // Where it is not told, as much was prefilled and is held as such requests need: nothing at all would make every
-    // iteration look too long.
-    let usual = if role == Role::Decode { 0.0 } else { tokens / mix.osl.mean * mix.to_compute() };
-    // The two gauges are of one moment.
-    let held = |share: f64| {
-        let running = engine.running.filter(|running| *running > 0)? as f64;
-        Some((share * config.kv_tokens() as f64 / running).min(f64::from(config.max_model_len)))
-    };
-    Decoding {
-        window,
-        tokens,
-        itl_sum: engine.itl.sum.as_secs_f64(),
-        prefilled: engine.gained.prefilled_tokens.map_or(usual, |tokens| tokens as f64),
-        prompt: mix.to_compute(),
-        attended: mix.attended(),
-        budget: f64::from(config.max_num_batched_tokens),
-        context: engine.kv_utilization.and_then(held).unwrap_or_else(|| mix.context()),
-        most: f64::from(config.max_num_seqs),
-        iterations: engine.gained.iterations.map(|n| n as f64),
-        tokens_per_step: mix.tokens_per_step,
-        scatter: 1.0,
-    }
-}
-
 /// The replicas over which what is held now fits when the others are gone.
 fn in_flight(seen: &Observation, kv_utilization: f64) -> u32 {
     (f64::from(seen.replicas.ready) * kv_utilization / DRAINED_KV).ceil() as u32
@@ -542,39 +441,4 @@ fn reasons(load: &Load, needs: &Needs, hot_spot: bool) -> Vec<Reason> {
         reasons.push(Reason::ImpossibleSlo);
     }
     reasons
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn engine(itl_ms: u64, tokens: u64, ttft: (u64, u64)) -> Engine {
-        let itl = Latency { count: tokens, sum: Micros(itl_ms * 1_000 * tokens), within: None };
-        let (count, possible) = ttft;
-        let ttft = Latency { count, sum: Micros(count), within: Some((0, possible)) };
-        Engine { itl, ttft, ..Engine::default() }
-    }
-
-    fn seen(engines: Vec<Engine>) -> Observation {
-        let mut seen = Observation::new("p".parse().unwrap(), Micros(5_000_000));
-        let names = ["a", "b", "c"].map(|name| EngineId::parse(name).unwrap());
-        seen.engines = names.into_iter().zip(engines).collect();
-        seen
-    }
-
-    #[test]
-    fn late_tokens_are_those_of_engines_that_were_slow_for_a_window() {
-        let observed = seen(vec![engine(20, 300, (8, 6)), engine(40, 100, (2, 2))]);
-        assert_eq!(late_tokens(&observed, Micros(30_000)), Some(0.25));
-        assert_eq!(late_tokens(&observed, Micros(50_000)), Some(0.0));
-        // Two first tokens of ten certainly came late; what is between two edges is nobody's miss for sure.
-        assert!((late_first_tokens(&observed).unwrap() - 0.2).abs() < 1e-12);
-    }
-
-    #[test]
-    fn who_tells_nothing_is_not_taken_for_punctual() {
-        assert_eq!(late_tokens(&seen(vec![]), Micros(30_000)), None);
-        assert_eq!(late_tokens(&seen(vec![engine(0, 0, (0, 0))]), Micros(30_000)), None);
-        assert_eq!(late_first_tokens(&seen(vec![engine(20, 10, (0, 0))])), None);
-    }
 }

@@ -180,10 +180,10 @@ pub struct Prefilling {
     pub prefill_sum: f64,
     /// Prompt tokens computed.
     pub prefilled: f64,
-    /// Mean prompt length, tokens to compute.
-    pub prompt: f64,
-    /// The mean context that a prompt token attends to, tokens.
-    pub attended: f64,
+    /// Share of the prompts' tokens that was found in the prefix cache.
+    pub hit: f64,
+    /// The mean of the square of the prompts' lengths over the square of their mean, 1 or more.
+    pub skew: f64,
     /// The most tokens of one iteration.
     pub budget: f64,
     /// Iterations, where the page counts them.
@@ -191,20 +191,26 @@ pub struct Prefilling {
 }
 
 impl Prefilling {
-    /// Observed over expected mean time from first scheduling to first token.
+    /// Observed over expected mean time from first scheduling to first token, by what these prompts were themselves:
+    /// few long ones tell little of the usual one.
     #[must_use]
     pub fn ratio(&self, timing: &Timing) -> Option<f64> {
         if self.prompts < 1.0 || self.prefill_sum <= 0.0 || self.prefilled < 1.0 {
             return None;
         }
+        let prompt = self.prefilled / self.prompts;
         // Prompts that are computed together take as long as all of them.
-        let together = self.iterations.filter(|n| *n >= 1.0).map_or(self.prompt, |n| self.prefilled / n);
-        let (tokens, chunk) = (self.prompt.max(together), self.budget.max(1.0));
-        let chunks = (self.prompt / chunk).ceil().max(1.0);
+        let together = self.iterations.filter(|n| *n >= 1.0).map_or(prompt, |n| self.prefilled / n);
+        let (tokens, chunk) = (prompt.max(together), self.budget.max(1.0));
+        let chunks = (prompt / chunk).ceil().max(1.0);
         let each = (tokens / chunks).min(chunk);
+        // A computed token attends to what was found in the cache and to half of what is computed, most of them in the
+        // longest prompts.
+        let hit = self.hit.clamp(0.0, 0.95);
+        let context = prompt / (1.0 - hit) * (1.0 + hit) / 2.0 * self.skew.max(1.0);
         let shape = StepShape {
             prefill_tokens: each as u64,
-            prefill_attention: each * self.attended,
+            prefill_attention: each * context,
             ..StepShape::default()
         };
         let expected = timing.duration(&shape).as_secs_f64() * chunks;
@@ -214,6 +220,8 @@ impl Prefilling {
 
 #[cfg(test)]
 mod tests {
+    use plimsoll_engine::Profile;
+
     use super::*;
 
     #[test]
@@ -230,6 +238,41 @@ mod tests {
         }
         assert!((calibration.factor() / 2.0 - 1.0).abs() < 0.1, "{}", calibration.factor());
         assert!(calibration.drifts() >= 1);
+    }
+
+    #[test]
+    fn whatever_prompts_came_an_engine_that_keeps_to_its_profile_is_seen_to() {
+        let profile = Profile::built_in("llama-3.3-70b-fp8-h100-tp2-measured").unwrap();
+        let timing = profile.engine_config().timing;
+        // One prompt an iteration, a part of each found in the cache: short ones, long ones, and both.
+        for (lengths, hit) in [
+            (vec![300.0, 500.0], 0.0),
+            (vec![6_000.0, 8_000.0], 0.0),
+            (vec![500.0, 8_000.0], 0.0),
+            (vec![8_000.0], 0.5),
+        ] {
+            let shape = |length: &f64| {
+                let new = length * (1.0 - hit);
+                StepShape {
+                    prefill_tokens: new as u64,
+                    prefill_attention: new * (length * hit + new / 2.0),
+                    ..StepShape::default()
+                }
+            };
+            let prompts = lengths.len() as f64;
+            let mean = lengths.iter().sum::<f64>() / prompts;
+            let doing = Prefilling {
+                prompts,
+                prefill_sum: lengths.iter().map(|length| timing.duration(&shape(length)).as_secs_f64()).sum(),
+                prefilled: lengths.iter().sum::<f64>() * (1.0 - hit),
+                hit,
+                skew: lengths.iter().map(|length| length * length).sum::<f64>() / prompts / mean / mean,
+                budget: 8_192.0,
+                iterations: Some(prompts),
+            };
+            let ratio = doing.ratio(&timing).unwrap();
+            assert!((ratio - 1.0).abs() < 0.05, "{lengths:?}: {ratio}");
+        }
     }
 
     #[test]

@@ -88,6 +88,12 @@ impl CapacityTable {
         known
     }
 
+    /// Whether something was not searched yet.
+    #[must_use]
+    pub fn is_unsearched(&self) -> bool {
+        self.searched.iter().any(Option::is_none)
+    }
+
     /// Which size a search is needed for, and how much: above 0, infinity if there was none near.
     #[must_use]
     pub fn stalest(&self, question: &Question, replicas: u32) -> Option<(usize, f64)> {
