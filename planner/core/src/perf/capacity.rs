@@ -9,7 +9,11 @@ use plimsoll_common::engine::Role;
 use plimsoll_engine::EngineConfig;
 use serde::{Deserialize, Serialize};
 
-use super::{analytic, mix::Mix, trial::Trial};
+use super::{
+    analytic,
+    mix::Mix,
+    trial::{Drawn, Enough, Trial},
+};
 use crate::{policy::Routing, score::Slo};
 
 /// The sizes that are tried.
@@ -58,13 +62,15 @@ impl Question {
     /// allowed share of requests misses; 0 where no rate is low enough. Every `draw` tries other requests of the same mix.
     #[must_use]
     pub fn search(&self, replicas: u32, draw: u64) -> [f64; 3] {
-        let mut tries = Tries { question: self, replicas, draw, seen: Vec::new() };
-        let mean = self.on_the_mean().clamp(1e-6, 1e6);
+        let trial = self.trial(draw);
+        let drawn = trial.draw(replicas);
+        let (mean, throughput) = (self.on_the_mean().clamp(1e-6, 1e6), self.throughput());
+        let kept = 1.0 - self.allowed() * SPENDS[2];
+        let mut tries = Tries { trial, drawn, replicas, kept, mean, throughput, seen: Vec::new() };
         let mut found = [0.0; 3];
         // The loosest first: what it tries brackets the others.
         for place in [2, 1, 0] {
-            let allowed = self.allowed() * SPENDS[place];
-            found[place] = tries.search(mean, allowed);
+            found[place] = tries.search(self.allowed() * SPENDS[place]);
         }
         found[1] = found[1].max(found[0]);
         found[2] = found[2].max(found[1]);
@@ -85,25 +91,31 @@ impl Question {
 
 /// The trials of one size, so that none is run twice.
 struct Tries<'a> {
-    question: &'a Question,
+    trial: Trial<'a>,
+    drawn: Drawn,
     replicas: u32,
-    draw: u64,
-    /// Rate a replica, and the share that misses: exact up to the loosest level, above it only "more".
+    /// The share of requests that has to be kept at the loosest level.
+    kept: f64,
+    /// What one replica takes by the formula: latencies within the SLO on the mean, and no matter how long one waits.
+    mean: f64,
+    throughput: f64,
+    /// Rate a replica, and the share that misses: exact up to the level that was searched then, above it only "more".
+    /// Levels get stricter, so that is all that later ones need.
     seen: Vec<(f64, f64)>,
 }
 
 impl Tries<'_> {
-    fn misses(&mut self, rate: f64) -> f64 {
-        let question = self.question;
-        let trial = question.trial(self.draw);
-        let enough = 1.0 - question.allowed() * SPENDS[2];
-        let misses = 1.0 - trial.attained(self.replicas, rate * f64::from(self.replicas), enough);
+    fn misses(&mut self, rate: f64, allowed: f64) -> f64 {
+        let enough = Enough { kept: self.kept, asked: allowed };
+        let all = rate * f64::from(self.replicas);
+        let misses = 1.0 - self.trial.attained(&self.drawn, self.replicas, all, enough);
         self.seen.push((rate, misses));
         misses
     }
 
     /// The greatest rate with at most this share of misses, between what was tried already.
-    fn search(&mut self, mean: f64, allowed: f64) -> f64 {
+    fn search(&mut self, allowed: f64) -> f64 {
+        let mean = self.mean;
         let within = |misses: f64| misses <= allowed + 1e-12;
         let kept = self.seen.iter().filter(|(_, misses)| within(*misses)).map(|(rate, _)| *rate);
         let mut low = kept.fold(0.0, f64::max);
@@ -111,7 +123,7 @@ impl Tries<'_> {
         let mut high = broken.map(|(rate, _)| *rate).reduce(f64::min);
         // Beyond the throughput queues grow without end; latencies within the SLO on the mean are only a guess at where
         // the goal's share keeps it, which may lie far above.
-        let most = (self.question.throughput() * 1.1).max(mean);
+        let most = (self.throughput * 1.1).max(mean);
         for _ in 0..MOST_TRIALS {
             let top = high.unwrap_or(most);
             if top - low <= CLOSENESS * top {
@@ -124,7 +136,7 @@ impl Tries<'_> {
                 // Nothing has kept the goal yet: the rate may be far below.
                 (Some(high), false) => high / 2.5,
             };
-            if within(self.misses(next)) { low = next } else { high = Some(next) }
+            if within(self.misses(next, allowed)) { low = next } else { high = Some(next) }
         }
         low
     }
@@ -262,8 +274,8 @@ mod tests {
     fn what_is_found_keeps_the_goal_and_a_tenth_more_does_not() {
         let question = question();
         let trial = |rate: f64| {
-            let trial = question.trial(0);
-            1.0 - trial.attained(4, 4.0 * rate, 0.5)
+            let (trial, all) = (question.trial(0), Enough { kept: 0.5, asked: 0.5 });
+            1.0 - trial.attained(&trial.draw(4), 4, 4.0 * rate, all)
         };
         let found = question.search(4, 0);
         for (rate, spend) in found.into_iter().zip(SPENDS).skip(1) {

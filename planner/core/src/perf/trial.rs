@@ -1,7 +1,7 @@
 //! A few engines under a steady load, run ahead: what share of requests would keep the limits?
 //!
 //! The engines are those of [`plimsoll_engine`], so waiting, chunked prefill, full caches and preemption are as they
-//! are; the requests are drawn from the pool's mix, the same ones for every rate of a search, and only their times depend on it.
+//! are; the requests are drawn from the pool's mix once a search, and only their times depend on the rate that is tried.
 
 use plimsoll_common::{engine::Role, units::Micros};
 use plimsoll_engine::{Engine, EngineConfig, Request, RequestFacts, RequestId, Sink};
@@ -32,12 +32,44 @@ const REQUESTS: (u32, u32) = (800, 200);
 /// The share of requests, from the first on, that find engines fuller or emptier than in the long run: not counted.
 const WARM_UP: f64 = 0.2;
 
-/// The requests of one trial, in the order of their times.
-struct Drawn {
-    arrivals: Vec<Micros>,
+/// The requests of a search, in the order of their times.
+#[derive(Debug)]
+pub(super) struct Drawn {
+    /// The time before each, in means.
+    gaps: Vec<f64>,
     requests: Vec<Request>,
     /// Tokens that come out of each: with speculation more than it takes iterations.
     outputs: Vec<u32>,
+}
+
+impl Drawn {
+    /// When the requests come at so many a second.
+    fn arrivals(&self, rate: f64) -> Vec<Micros> {
+        let mut now = 0.0;
+        let next = |gap: &f64| {
+            now += gap / rate.max(1e-9);
+            Micros((now * 1e6).min(1e15) as u64)
+        };
+        self.gaps.iter().map(next).collect()
+    }
+}
+
+/// When a trial has shown enough: as soon as there are more misses than either of both allows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Enough {
+    /// The share of requests that has to be kept for the trial to be of use at all.
+    pub(super) kept: f64,
+    /// The share of misses that is asked about: how many more there are does not matter.
+    pub(super) asked: f64,
+}
+
+impl Enough {
+    /// The most misses of so many requests that are counted one by one.
+    fn misses_of(self, counted: u32) -> u32 {
+        let of = |share: f64| (f64::from(counted) * share).floor() as u32;
+        // A trace more, so that rounding never makes of a share that is just kept one that is missed.
+        of(1.0 - self.kept).min(of(self.asked + 1e-9))
+    }
 }
 
 /// Who wants to know how requests fared.
@@ -102,14 +134,14 @@ impl<J: Judge> Sink for Tally<'_, J> {
 }
 
 impl Trial<'_> {
-    /// The share of requests that keep the limits with so many replicas at so many requests a second in all. Stops
-    /// early, with a share below `enough`, when that cannot be reached any more.
-    pub(super) fn attained(&self, replicas: u32, rate: f64, enough: f64) -> f64 {
+    /// The share of these requests that keep the limits with so many replicas at so many requests a second in all. Stops
+    /// early, with too small a share, when it is clear that there are too many misses.
+    pub(super) fn attained(&self, drawn: &Drawn, replicas: u32, rate: f64, enough: Enough) -> f64 {
         let (requests, uncounted) = Self::counts(replicas);
         let counted = requests - uncounted;
-        let allowed = (f64::from(counted) * (1.0 - enough)).floor() as u32;
+        let allowed = enough.misses_of(counted);
         let mut misses = Misses { slo: self.promise(), allowed, missed: 0 };
-        let Some(refused) = self.drive(replicas, rate, &mut misses) else { return 0.0 };
+        let Some(refused) = self.drive(drawn, replicas, rate, &mut misses) else { return 0.0 };
         1.0 - f64::from((misses.missed + refused).min(counted)) / f64::from(counted)
     }
 
@@ -117,7 +149,7 @@ impl Trial<'_> {
     /// without an engine that starts.
     pub(super) fn times(&self, replicas: u32, rate: f64) -> Option<Vec<RequestTimes>> {
         let mut times = Vec::new();
-        self.drive(replicas, rate, &mut times).map(|_| times)
+        self.drive(&self.draw(replicas), replicas, rate, &mut times).map(|_| times)
     }
 
     /// Requests of a trial, and how many of them, from the first on, do not count.
@@ -136,14 +168,13 @@ impl Trial<'_> {
     }
 
     /// Runs the engines until all requests have ended, or the verdict is certain; those that no engine took.
-    fn drive(&self, replicas: u32, rate: f64, judge: &mut impl Judge) -> Option<u32> {
-        let (requests, uncounted) = Self::counts(replicas);
-        let Drawn { arrivals, requests, outputs } = self.draw(requests, rate);
-        let (role, uncounted) = (self.role, u64::from(uncounted));
-        let mut tally = Tally { judge, role, uncounted, arrivals: &arrivals, outputs: &outputs };
+    fn drive(&self, drawn: &Drawn, replicas: u32, rate: f64, judge: &mut impl Judge) -> Option<u32> {
+        let (_, uncounted) = Self::counts(replicas);
+        let (role, uncounted, arrivals) = (self.role, u64::from(uncounted), drawn.arrivals(rate));
+        let mut tally = Tally { judge, role, uncounted, arrivals: &arrivals, outputs: &drawn.outputs };
         let mut engines = self.engines(replicas)?;
         let mut refused = 0;
-        for (turn, (at, request)) in arrivals.iter().zip(requests).enumerate() {
+        for (turn, (at, request)) in arrivals.iter().zip(&drawn.requests).enumerate() {
             let chosen = match self.routing {
                 Routing::RoundRobin => turn % engines.len(),
                 // Where a prefix is cached is not modelled: hits come as a share.
@@ -154,7 +185,7 @@ impl Trial<'_> {
             };
             let engine = &mut engines[chosen];
             engine.advance(*at, &mut tally);
-            refused += u32::from(engine.submit(*at, request).is_err() && turn as u64 >= uncounted);
+            refused += u32::from(engine.submit(*at, *request).is_err() && turn as u64 >= uncounted);
             if tally.judge.is_certain(refused) {
                 return Some(refused);
             }
@@ -171,14 +202,14 @@ impl Trial<'_> {
         (0..replicas.max(1)).map(|_| Engine::new(self.engine.clone()).ok()).collect()
     }
 
-    /// When the requests come, and what they are.
-    fn draw(&self, count: u32, rate: f64) -> Drawn {
+    /// The requests that so many replicas are tried with.
+    pub(super) fn draw(&self, replicas: u32) -> Drawn {
+        let (count, _) = Self::counts(replicas);
         let mut draw = Draw::new(0x0050_4C49_4D53_4F4C ^ (self.draw << 8));
         let longest = f64::from(self.engine.max_model_len.saturating_sub(1).max(2));
-        let mut now = 0.0;
-        let (mut arrivals, mut requests, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut gaps, mut requests, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
         for id in 0..count {
-            now += draw.gap(self.burstiness) / rate.max(1e-9);
+            gaps.push(draw.gap(self.burstiness));
             let prompt = self.mix.isl.at(draw.unit()).round().clamp(1.0, longest);
             let output = self.mix.osl.at(draw.unit()).round();
             let output = output.clamp(1.0, (longest - prompt + 1.0).max(1.0));
@@ -196,8 +227,7 @@ impl Trial<'_> {
                 prefilled: self.role == Role::Decode,
             });
             outputs.push(output as u32);
-            arrivals.push(Micros((now * 1e6).min(1e15) as u64));
         }
-        Drawn { arrivals, requests, outputs }
+        Drawn { gaps, requests, outputs }
     }
 }
