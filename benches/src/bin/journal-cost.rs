@@ -95,9 +95,9 @@ fn run() -> anyhow::Result<String> {
     }
     let raw = controller.checkpoint().to_bytes()?.len();
     let totals = writer.stats().totals();
-    let an_hour = |spent: &Spent, every: f64| {
-        3_600.0 / every * spent.bytes.iter().sum::<u64>() as f64 / spent.bytes.len().max(1) as f64
-    };
+    // The last of each kind: the first checkpoint has nothing to say.
+    let an_hour =
+        |spent: &Spent, every: f64| 3_600.0 / every * spent.bytes.last().copied().unwrap_or_default() as f64;
     let every = limits.checkpoint_every.as_secs_f64();
     let bytes_an_hour =
         an_hour(&all, INTERVAL.as_secs_f64()) + an_hour(&firsts, every) + an_hour(&checkpoints, every);
