@@ -269,7 +269,8 @@ impl Pool {
         let known_for = now.saturating_sub(since);
         let is_guess = known_for < GUESS || (self.is_unsearched() && known_for < STRANGER);
         let is_waiting = wish.load.waiting > queue_within_slo(&wish.load);
-        if (is_guess && !is_waiting) || (wish.wanted < current && known_for < window) {
+        let is_early = (is_guess && !is_waiting) || (wish.wanted < current && known_for < window);
+        if is_early && wish.wanted != current {
             wish.wanted = current;
             wish.reasons.insert(0, Reason::Learning);
         }
