@@ -284,24 +284,29 @@ fn two_planners_never_write_one_journal_and_the_second_takes_over() {
     assert_eq!(replayed(dir.path()).differ, 0);
 }
 
-#[test]
-fn when_the_store_is_slow_steps_are_dropped_and_the_next_checkpoint_comes_soon() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut writer, mut controller) = begun(dir.path(), Limits::default());
+/// A journal of 45 steps whose store somebody else holds from the sixth on, until the last value is dropped.
+fn blocked(dir: &Path) -> (Writer, Controller, Connection) {
+    let (mut writer, mut controller) = begun(dir, Limits::default());
     drive(&mut writer, &mut controller, 0..5);
     while writer.stats().totals().steps_written < 5 {
         std::thread::yield_now();
     }
-    let blocker = Connection::open(dir.path().join(store::FILE)).unwrap();
+    let blocker = Connection::open(dir.join(store::FILE)).unwrap();
     blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
     for n in 5..45 {
         let step = plain(&mut controller, n);
         writer.record(at(n), &seen(n), &step);
     }
+    (writer, controller, blocker)
+}
+
+#[test]
+fn when_the_store_is_slow_steps_are_dropped_and_the_next_checkpoint_comes_soon() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, mut controller, blocker) = blocked(dir.path());
     // Two batches are at most in the thread's hands, and the queue is full.
     let dropped = writer.dropped();
     assert!(dropped > 0, "{dropped}");
-    blocker.execute_batch("ROLLBACK").unwrap();
     drop(blocker);
     assert!(!writer.checkpoint_due(at(45)) || at(45).0 - START.0 >= 60_000_000);
     assert!(writer.checkpoint_due(at(70)), "a tenth of ten minutes is over");
@@ -335,23 +340,12 @@ fn a_step_that_is_missing_right_after_a_checkpoint_is_noticed() {
 #[test]
 fn no_step_is_recorded_under_a_policy_that_it_was_not_decided_by() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut writer, mut controller) = begun(dir.path(), Limits::default());
-    drive(&mut writer, &mut controller, 0..5);
-    while writer.stats().totals().steps_written < 5 {
-        std::thread::yield_now();
-    }
-    let blocker = Connection::open(dir.path().join(store::FILE)).unwrap();
-    blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
-    for n in 5..45 {
-        let step = plain(&mut controller, n);
-        writer.record(at(n), &seen(n), &step);
-    }
+    let (mut writer, mut controller, blocker) = blocked(dir.path());
     // The policy changes while there is no room in the queue.
     let mut changed = basis();
     changed.spec.pools[0].bounds = (4, 6);
     let (mut next, _) = Controller::restore(changed.spec.clone(), changed.tuning, controller.checkpoint());
     writer.begin(at(45), changed);
-    blocker.execute_batch("ROLLBACK").unwrap();
     drop(blocker);
     while writer.done() < 45 {
         std::thread::yield_now();
