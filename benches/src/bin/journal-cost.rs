@@ -83,7 +83,7 @@ fn run() -> anyhow::Result<String> {
     for step in 1..=steps {
         let now = pools::at(step);
         if writer.checkpoint_due(now) {
-            checkpoints.time(&mut writer, |writer| writer.checkpoint(now, &controller.checkpoint()))?;
+            checkpoints.time(&mut writer, |writer| writer.checkpoint(now, controller.checkpoint()))?;
             is_first = true;
         }
         let seen = pools::varied(&usual, &mut random);

@@ -242,7 +242,7 @@ impl Core {
     /// Tells the controller what was seen and lets it decide: the one place where observations and steps pass, in order.
     fn step(&mut self, now: Micros, observations: &[Observation]) -> Step {
         if let Some(journal) = self.journal.as_mut().filter(|journal| journal.checkpoint_due(now)) {
-            journal.checkpoint(now, &self.controller.checkpoint());
+            journal.checkpoint(now, self.controller.checkpoint());
         }
         for observation in observations {
             self.controller.observe(observation.clone());

@@ -92,7 +92,7 @@ fn drive(writer: &mut Writer, controller: &mut Controller, steps: std::ops::Rang
     steps
         .map(|n| {
             if writer.checkpoint_due(at(n)) {
-                writer.checkpoint(at(n), &controller.checkpoint());
+                writer.checkpoint(at(n), controller.checkpoint());
             }
             let seen = seen(n);
             let step = plain(controller, n);
@@ -340,7 +340,7 @@ fn a_step_that_is_missing_right_after_a_checkpoint_is_noticed() {
 #[test]
 fn no_step_is_recorded_under_a_policy_that_it_was_not_decided_by() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut writer, mut controller, blocker) = blocked(dir.path());
+    let (mut writer, controller, blocker) = blocked(dir.path());
     // The policy changes while there is no room in the queue.
     let mut changed = basis();
     changed.spec.pools[0].bounds = (4, 6);

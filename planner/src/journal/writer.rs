@@ -113,9 +113,9 @@ impl Writer {
     }
 
     /// Writes a checkpoint; the steps that follow start from it.
-    pub fn checkpoint(&mut self, now: Micros, checkpoint: &Checkpoint) {
+    pub fn checkpoint(&mut self, now: Micros, checkpoint: Checkpoint) {
         self.last_checkpoint = Some(now);
-        if !self.send(Message::Checkpoint(now, self.seq, Box::new(checkpoint.clone()))) {
+        if !self.send(Message::Checkpoint(now, self.seq, Box::new(checkpoint))) {
             count(&self.shared.stats.checkpoints_dropped, 1);
         }
     }

@@ -59,7 +59,7 @@ fn recorded(lie: bool) -> tempfile::TempDir {
     for n in 0..40_u64 {
         let now = Micros(START.0 + n * 10_000_000);
         if writer.checkpoint_due(now) {
-            writer.checkpoint(now, &controller.checkpoint());
+            writer.checkpoint(now, controller.checkpoint());
         }
         let mut seen = Observation::new(chat.clone(), Micros(10_000_000));
         seen.replicas = Replicas { target: Some(3), ready: 3, ..Replicas::default() };

@@ -28,7 +28,7 @@ fn child() {
     // A process that nobody kills ends by itself.
     for n in from..from + 5_000 {
         if writer.checkpoint_due(at(n)) {
-            writer.checkpoint(at(n), &controller.checkpoint());
+            writer.checkpoint(at(n), controller.checkpoint());
         }
         let step = plain(&mut controller, n);
         writer.record(at(n), &seen(n), &step);
