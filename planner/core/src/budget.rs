@@ -71,7 +71,6 @@ impl ErrorBudget {
         // What an outage or a burst that nobody foresaw has cost is not saved again by sizing: only so much is owed.
         let debt = DEBT * self.allowed;
         self.used = (self.used * kept + missed.min(requests)).min(debt.max(self.used * kept));
-        // Saving is quick and spending slow: what a decision costs is seen only after it was carried out.
         let kept = 0.5_f64.powf(seconds.min(3_600.0) / FLOW_S);
         self.allowed_now = self.allowed_now * kept + requests * share;
         self.used_now = self.used_now * kept + missed.min(requests);

@@ -163,13 +163,9 @@ impl Pool {
 
     /// What it asks for; none if nothing was ever seen of it.
     pub(crate) fn wish(&mut self, now: Micros, interval: Micros, tuning: &Tuning) -> Option<Wish> {
-        let (at, mut seen) = self.seen.take()?;
+        let (at, seen) = self.seen.take()?;
         let age = now.saturating_sub(at);
         let is_news = age < interval.max(Micros(1));
-        if !is_news {
-            // The target told then is older than what was decided since.
-            seen.replicas.target = self.target.or(seen.replicas.target);
-        }
         let wish = self.wish_of(now, interval, tuning, &seen);
         let mut wish = Wish { seen: Seen { age, ..wish.seen }, ..wish };
         if !is_news {
@@ -241,7 +237,8 @@ impl Pool {
     fn by_sla(&mut self, now: Micros, tuning: &Tuning, seen: &Observation, late: u32, wish: &mut Wish) {
         let (load, current) = (&wish.load, wish.current);
         let mut needs = size(load);
-        let hot_spot = load.waiting > queue_within_slo(load) && is_hot_spot(seen);
+        let is_waiting = load.waiting > queue_within_slo(load);
+        let hot_spot = is_waiting && is_hot_spot(seen);
         if hot_spot {
             needs.backlog = load.bounds.0;
         }
@@ -268,7 +265,6 @@ impl Pool {
         let window = hasty.map_or_else(|| seconds(self.down_window_s(tuning)).max(ACQUAINTANCE), seconds);
         let known_for = now.saturating_sub(since);
         let is_guess = known_for < GUESS || (self.is_unsearched() && known_for < STRANGER);
-        let is_waiting = wish.load.waiting > queue_within_slo(&wish.load);
         let is_early = (is_guess && !is_waiting) || (wish.wanted < current && known_for < window);
         if is_early && wish.wanted != current {
             wish.wanted = current;

@@ -8,6 +8,8 @@ use plimsoll_common::units::Micros;
 use plimsoll_engine::{StepShape, Timing};
 use serde::{Deserialize, Serialize};
 
+use super::mix::attended;
+
 /// What an observation may say at most: a factor of 8 either way is a mistake in the profile's name, not a calibration.
 const WIDEST: f64 = 8.0;
 
@@ -204,10 +206,9 @@ impl Prefilling {
         let (tokens, chunk) = (prompt.max(together), self.budget.max(1.0));
         let chunks = (prompt / chunk).ceil().max(1.0);
         let each = (tokens / chunks).min(chunk);
-        // A computed token attends to what was found in the cache and to half of what is computed, most of them in the
-        // longest prompts.
+        // Most tokens are in the longest prompts.
         let hit = self.hit.clamp(0.0, 0.95);
-        let context = prompt / (1.0 - hit) * (1.0 + hit) / 2.0 * self.skew.max(1.0);
+        let context = attended(prompt / (1.0 - hit), hit) * self.skew.max(1.0);
         let shape = StepShape {
             prefill_tokens: each as u64,
             prefill_attention: each * context,

@@ -146,12 +146,11 @@ impl Mix {
         self.isl.mean * (1.0 - self.hit.clamp(0.0, 0.95))
     }
 
-    /// The mean context that a prompt token attends to while it is computed, tokens. Of a prompt of n tokens the share h
-    /// is in the prefix cache, so the others have from h n to n before them, (1 + h) n / 2 on the mean; and of longer
-    /// prompts there are more tokens.
+    /// The mean context that a prompt token attends to while it is computed, tokens: of longer prompts there are more
+    /// tokens.
     #[must_use]
     pub fn attended(&self) -> f64 {
-        self.isl.seen_by_a_token() * (1.0 + self.hit.clamp(0.0, 0.95)) / 2.0
+        attended(self.isl.seen_by_a_token(), self.hit.clamp(0.0, 0.95))
     }
 
     /// Iterations that a mean request decodes in.
@@ -179,6 +178,12 @@ impl Mix {
         ];
         parts.into_iter().fold(0.0, f64::max)
     }
+}
+
+/// The mean context that the computed tokens of a prompt attend to: of n tokens the share h is in the prefix cache, so the
+/// others have from h n to n before them, (1 + h) n / 2 on the mean.
+pub(super) fn attended(tokens: f64, hit: f64) -> f64 {
+    tokens * (1.0 + hit) / 2.0
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl CapacityTable {
         self.searched.iter().any(Option::is_none)
     }
 
-    /// Which size a search is needed for, and how much: above 0, infinity if there was none near.
+    /// Which size a search is needed for, and how much: above 0, and most where there was none.
     #[must_use]
     pub fn stalest(&self, question: &Question, replicas: u32) -> Option<(usize, f64)> {
         // The sizes next to the pool's own count most; the others are needed when it moves.

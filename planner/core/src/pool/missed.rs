@@ -9,8 +9,8 @@ use crate::{
 };
 
 impl Pool {
-    /// Books what was used of the error budget: what the engines' latencies tell, or what the model believes, the greater
-    /// of the two.
+    /// Books what was used of the error budget: what the engines' latencies tell, and where they don't tell all of it, what
+    /// the model believes, too.
     pub(super) fn book(&mut self, now: Micros, seen: &Observation) {
         let Some(posed) = &self.derived().posed else { return };
         let known = self.table.known(now, posed);
@@ -21,16 +21,12 @@ impl Pool {
         let ready = f64::from(seen.replicas.ready) * self.engines_per_replica();
         // What was never searched is a guess, and no misses are believed by a guess.
         let believed = if self.is_unsearched() { 0.0 } else { known.capacity.spent(ready, rate) * allowed };
-        let told = self.told(seen, &slo);
-        let (known, is_exact) = told.map_or((0.0, false), |told| (told.0.min(1.0), told.1));
-        let feared = believed.min(1.0).max(known);
-        // A short answer misses by one late token that no engine's mean shows: the truth lies between them.
-        let missed = if is_exact {
-            known
-        } else if told.is_some() {
-            f64::midpoint(known, feared)
-        } else {
-            feared
+        let believed = believed.min(1.0);
+        let missed = match self.told(seen, &slo) {
+            Some((told, true)) => told,
+            // A short answer misses by one late token that no engine's mean shows: the truth lies between them.
+            Some((told, false)) => f64::midpoint(told, believed.max(told)),
+            None => believed,
         };
         self.budget.observe(window, requests, allowed, requests * missed);
     }
