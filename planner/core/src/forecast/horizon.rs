@@ -30,8 +30,8 @@ const LEAST_WIDTH: f64 = 0.2;
 const STRETCH: (f64, f64, f64) = (0.5, 4.0, 0.05);
 
 /// What an error counts whose window holds a step. All windows over one step tell of one event, and one is no habit:
-/// sizing for a second step right after the first would double every burst. Some steps an hour still fill the band.
-const STEP_WEIGHT: f64 = 0.25;
+/// sizing for a second step right after the first would double every burst. Several steps an hour still fill the band.
+const STEP_WEIGHT: f64 = 0.1;
 
 /// Which of two quantities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -405,8 +405,9 @@ impl Horizon {
 impl Score {
     fn learn(&mut self, [at, max]: [Center; 2], came: Sustained, noise: &Noise, weight: f64, keep: f64) {
         let error = came.at - at.rate;
-        self.at.add(error / at.unit, weight, keep);
-        self.max.add((came.max - max.rate) / max.unit, weight, keep);
+        // What comes where little was expected is as noisy as what comes: the noise of nothing is no measure of it.
+        self.at.add(error / at.unit.max(noise.unit(came.at)), weight, keep);
+        self.max.add((came.max - max.rate) / max.unit.max(noise.unit(came.max)), weight, keep);
         let rate = noise.rate(at.rate);
         // The variance that is compared with Poisson's is that between steps.
         if rate > 0.0 && weight >= 1.0 {

@@ -19,6 +19,9 @@ const LEAST_NOISE: f64 = 0.002;
 /// Errors over so many units are clipped: a step would otherwise make the unit coarse for an hour.
 const OUTLIER: f64 = 4.0;
 
+/// Bins that tell how noisy others are.
+const ENOUGH: f64 = 6.0;
+
 /// How noisy single bins are: their variance in proportion to the rate, as counts of events have it. Learned, so that
 /// nothing depends on the series' own unit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -29,17 +32,28 @@ pub(super) struct Noise {
 }
 
 impl Noise {
+    /// Noise that is taken for that of Poisson arrivals, variance over rate, until something else is seen; at 0 nothing is
+    /// taken for granted.
+    pub(super) fn expecting(poisson: f64) -> Self {
+        let mut noise = Self::default();
+        if poisson > 0.0 {
+            noise.over_rate.set(poisson, ENOUGH);
+        }
+        noise
+    }
+
     /// Takes a bin's rate and what was forecast for it.
     pub(super) fn add(&mut self, value: f64, forecast: Option<f64>) {
         self.usual.add(value, keep(USUAL_BINS));
         let Some(forecast) = forecast else { return };
-        let rate = self.rate(forecast);
+        // Of both: what comes after nothing is as noisy as what comes.
+        let rate = self.rate(f64::midpoint(value, forecast));
         if rate <= 0.0 {
             return;
         }
         let mut error = value - forecast;
-        if self.over_rate.weight() > 6.0 {
-            let most = OUTLIER * self.unit(forecast);
+        if self.over_rate.weight() >= ENOUGH {
+            let most = OUTLIER * self.unit(rate);
             error = error.clamp(-most, most);
         }
         self.over_rate.add(error * error / rate, keep(NOISE_BINS));

@@ -82,7 +82,7 @@ impl State {
         Self {
             settings,
             members: Members::new(settings),
-            noise: Noise::default(),
+            noise: Noise::expecting(settings.poisson(1)),
             horizons: HORIZONS.map(Horizon::new),
             counts: Counts::default(),
             recent: VecDeque::with_capacity(FURTHEST + 1),

@@ -228,3 +228,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_begins_after_nothing_is_not_taken_for_a_habit() {
+    let mut forecast = Ensemble::new(Settings::requests());
+    let bin = |n: u64| Micros(n * 10_000_000);
+    for n in 1..=90 {
+        forecast.observe(bin(n), 0.0);
+    }
+    for (n, rate) in (91..).zip([8.4, 6.5, 7.1, 9.8, 7.5, 8.2, 8.8, 7.4, 8.6, 7.1, 9.7, 7.8]) {
+        forecast.observe(bin(n), rate);
+        let upper = forecast.upper_over(Micros(70_000_000), 0.98).unwrap_or_default();
+        // The first bins may be nothing lasting, or the begin of more.
+        let (least, most) = if n < 96 { (0.0, 30.0) } else { (7.0, 18.0) };
+        assert!((least..most).contains(&upper), "{n}: {upper}");
+    }
+}
