@@ -163,15 +163,22 @@ impl Controller {
             .filter(|pool| pool.spec.role == Role::Prefill)
             .map(|pool| (pool.spec.model.clone(), pool.spec.name.clone()))
             .collect();
-        for (name, pool) in &mut self.pools {
-            // What a prefill pool told is needed again where its requests end.
-            let seen = match pool.spec.role {
-                Role::Prefill => pending.get(name).cloned(),
-                _ => pending.remove(name),
-            };
-            let Some(seen) = seen else { continue };
+        // Where prompts end tells more of their lengths than where they are computed, so these pools learn first.
+        let mut prompts = BTreeMap::new();
+        for (name, pool) in self.pools.iter_mut().filter(|(_, pool)| pool.spec.role != Role::Prefill) {
+            let Some(seen) = pending.remove(name) else { continue };
             let before = feeding.get(&pool.spec.model).filter(|_| pool.spec.role == Role::Decode);
             pool.learn(now, seen, before.and_then(|name| pending.get(name)));
+            if let Some(before) = before {
+                prompts.extend(pool.prompt_to_compute().map(|tokens| (before.clone(), tokens)));
+            }
+        }
+        for (name, mut seen) in pending {
+            let Some(pool) = self.pools.get_mut(&name) else { continue };
+            if !seen.tells_prompts() {
+                seen.lengths.prompt = prompts.get(&name).copied();
+            }
+            pool.learn(now, seen, None);
         }
     }
 

@@ -280,3 +280,20 @@ fn a_placer_says_where_and_holds_what_has_no_place() {
     let places: Vec<u32> = step.plan.places[&name("a")].iter().map(|place| place.replicas).collect();
     assert_eq!((places, step.plan.places.len()), (vec![3, 1], 1));
 }
+
+#[test]
+fn a_line_that_leaves_a_pool_out_does_not_hold_it_for_another_window() {
+    let mut controller = fleet(vec![by_thresholds("a")], None);
+    let mut ready = 20;
+    for n in 1..=180 {
+        // Every third step tells nothing of it.
+        if n % 3 > 0 {
+            controller.observe(calm("a", ready, 6.0));
+        }
+        let step = controller.step(Micros(n * STEP.0));
+        let target = step.plan.targets.get(&name("a")).copied().unwrap_or(ready);
+        assert!(n % 3 > 0 || target == ready, "without news nothing is given back");
+        ready = target;
+    }
+    assert!(ready < 20, "{ready}");
+}

@@ -4,14 +4,17 @@
 //! also sees requests that no engine has taken yet. Where nobody counts arrivals or tells lengths, they are inferred
 //! ([`infer`]).
 
+mod shape;
+
 use plimsoll_common::{engine::Role, units::Micros};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    infer::{self, Inflow, TokenLengths},
-    observe::{Engine, Observation},
-    perf::{Lengths, Mix},
+    infer::{self, Flow, Inflow, Stretch, TokenLengths},
+    observe::{Engine, Gained, Observation},
+    perf::Mix,
 };
+use shape::{Faded, Histogram, Scatter};
 
 /// Time in which what was learned of lengths halves.
 const LENGTHS_HALF_LIFE_S: f64 = 600.0;
@@ -22,109 +25,12 @@ const DISPERSION_HALF_LIFE: f64 = 60.0;
 /// What one difference of counts may add, in times of what was usual: for Poisson arrivals one in 300 is more.
 const MOST_DISPERSION: f64 = 9.0;
 
-/// Coefficient of variation of lengths where nothing tells it: between 0.8 and 1.4 in published traces.
-const ASSUMED_CV: f64 = 1.0;
+/// Prompts that make a stretch, whatever runs: a prompt is computed soon after its request is taken.
+const PROMPTS: (f64, f64) = (30.0, 0.0);
 
-/// A sum that fades: what is old counts less.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Faded {
-    sum: f64,
-    of: f64,
-}
-
-impl Faded {
-    fn fade(&mut self, kept: f64) {
-        self.sum *= kept;
-        self.of *= kept;
-    }
-
-    fn add(&mut self, sum: Option<u64>, of: Option<u64>) {
-        if let (Some(sum), Some(of)) = (sum, of) {
-            self.sum += sum as f64;
-            self.of += of as f64;
-        }
-    }
-
-    fn add_mean(&mut self, mean: f64, weight: f64) {
-        if mean >= 1.0 && mean.is_finite() && weight > 0.0 && weight.is_finite() {
-            self.sum += mean * weight;
-            self.of += weight;
-        }
-    }
-
-    fn mean(self) -> Option<f64> {
-        (self.of > 0.0).then(|| self.sum / self.of)
-    }
-}
-
-/// How far the means of windows scatter, which tells how far single lengths do: the variance of a mean of n is an n-th of
-/// theirs. A bucket from 20,000 to 50,000 tokens says nothing of whether all prompts in it are alike; this does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Scatter {
-    squares: f64,
-    windows: f64,
-}
-
-/// Windows from which their scatter is believed.
-const SCATTERED: f64 = 8.0;
-
-/// Lengths may vary by so many times what the scatter of few windows says.
-const DOUBT: f64 = 2.0;
-
-impl Scatter {
-    fn fade(&mut self, kept: f64) {
-        self.squares *= kept;
-        self.windows *= kept;
-    }
-
-    fn add(&mut self, sum: Option<u64>, of: Option<u64>, mean: Option<f64>) {
-        if let (Some(sum), Some(of), Some(mean)) = (sum, of.filter(|of| *of > 0), mean) {
-            self.squares += (sum as f64 / of as f64 - mean).powi(2) * of as f64;
-            self.windows += 1.0;
-        }
-    }
-
-    /// The greatest coefficient of variation that lengths of this mean can have; none before enough was seen.
-    fn most_cv(self, mean: f64) -> Option<f64> {
-        (self.windows >= SCATTERED).then(|| DOUBT * (self.squares / self.windows).sqrt() / mean)
-    }
-}
-
-/// Upper edges of the buckets that lengths are kept in, tokens: those of engines' own histograms.
-const EDGES: [u64; 20] = [
-    1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000,
-    500_000, 1_000_000, 16_777_216,
-];
-
-/// Requests by length, fading.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Histogram([f64; 20]);
-
-impl Histogram {
-    fn fade(&mut self, kept: f64) {
-        self.0.iter_mut().for_each(|count| *count *= kept);
-    }
-
-    fn add(&mut self, buckets: &[(u64, u64)]) {
-        for (edge, count) in buckets {
-            let place = EDGES.partition_point(|known| known < edge).min(EDGES.len() - 1);
-            self.0[place] += *count as f64;
-        }
-    }
-
-    /// Lengths of this mean; of the usual shape where too few were seen, and no wider than windows scatter.
-    fn lengths(&self, mean: f64, scatter: Scatter) -> Lengths {
-        let buckets: Vec<(f64, f64)> =
-            EDGES.iter().zip(self.0).map(|(edge, count)| (*edge as f64, count)).collect();
-        let seen: f64 = self.0.iter().sum();
-        let by_buckets = Lengths::of_buckets(mean, &buckets).filter(|_| seen >= ENOUGH);
-        let lengths = by_buckets.unwrap_or_else(|| Lengths::log_normal(mean, ASSUMED_CV));
-        scatter.most_cv(mean).map_or(lengths, |most| lengths.narrowed(most))
-    }
-}
-
-/// Requests from which the shape of their lengths is believed.
-const ENOUGH: f64 = 50.0;
+/// Requests that make a stretch of outputs, and how many times those that run at its ends they are at least: of these,
+/// nobody knows how far they are.
+const OUTPUTS: (f64, f64) = (30.0, 20.0);
 
 /// What is known of a pool's demand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -144,7 +50,13 @@ pub struct Demand {
     outputs: Histogram,
     /// How far prompts and outputs of windows scatter.
     scatter: (Scatter, Scatter),
+    /// Where tokens and finished requests are counted, but nobody's length: prompts and outputs.
+    stretches: (Stretch, Stretch),
     hits: Faded,
+    /// The same as it must have been, where nobody tells.
+    unsaid_hits: Faded,
+    /// Tokens that can be computed in the mean time to first token.
+    most_computed: Option<f64>,
     drafts: Faded,
     /// Requests that wait, as last told.
     waiting: Option<u64>,
@@ -171,7 +83,10 @@ impl Default for Demand {
             prompts: Histogram::default(),
             outputs: Histogram::default(),
             scatter: (Scatter::default(), Scatter::default()),
+            stretches: (Stretch::default(), Stretch::default()),
             hits: faded,
+            unsaid_hits: faded,
+            most_computed: None,
             drafts: faded,
             waiting: None,
             running: None,
@@ -231,9 +146,14 @@ impl Demand {
     pub fn observe(&mut self, seen: &Observation, before: Option<&Observation>) -> BinRate {
         let window = seen.window.as_secs_f64();
         let kept = 0.5_f64.powf(window.min(1e6) / LENGTHS_HALF_LIFE_S);
-        for faded in
-            [&mut self.arrived_isl, &mut self.finished_isl, &mut self.osl, &mut self.hits, &mut self.drafts]
-        {
+        for faded in [
+            &mut self.arrived_isl,
+            &mut self.finished_isl,
+            &mut self.osl,
+            &mut self.hits,
+            &mut self.unsaid_hits,
+            &mut self.drafts,
+        ] {
             faded.fade(kept);
         }
         self.prompts.fade(kept);
@@ -247,7 +167,7 @@ impl Demand {
         // What a pool hands over was one token long when it finished there: outputs are told where they end.
         self.outputs_of(seen);
         let source = before.unwrap_or(seen);
-        self.infer_lengths(seen, source);
+        self.infer_lengths(seen, before);
         let door = source.door.and_then(|door| door.waiting);
         let queued = total(seen, |engine| engine.waiting);
         self.waiting = queued.map(|queued| queued + if before.is_none() { door.unwrap_or(0) } else { 0 });
@@ -265,8 +185,8 @@ impl Demand {
 
     /// Requests that came though nobody counted them.
     fn infer_arrivals(&mut self, source: &Observation, is_prefill: bool) -> Option<f64> {
-        let hit = self.hits.mean().unwrap_or(0.0).clamp(0.0, 0.95);
-        let prompt = self.arrived_isl.mean().or_else(|| self.finished_isl.mean());
+        let hit = self.hit();
+        let prompt = self.prompt_tokens();
         let lengths = TokenLengths {
             // A prefill engine generates one token of each request, whatever the output's length.
             output: self.osl.mean().filter(|_| !is_prefill),
@@ -277,35 +197,68 @@ impl Demand {
     }
 
     /// Lengths by whatever tells them where finished requests don't.
-    fn infer_lengths(&mut self, seen: &Observation, source: &Observation) {
+    fn infer_lengths(&mut self, seen: &Observation, before: Option<&Observation>) {
         let (role, kv_tokens) = self.serves;
-        let hit = self.hits.mean().unwrap_or(0.0).clamp(0.0, 0.95);
-        let mut counted = false;
-        for engine in source.engines.values() {
-            let gained = &engine.gained;
+        let source = before.unwrap_or(seen);
+        let hit = self.hit();
+        let prompts = |gained: &Gained| {
             let told = gained.finished_prompt_tokens.or(gained.arrived_prompt_tokens);
-            counted |= told.is_some() || gained.finished.is_some();
-            if let (Some(finished), None) = (gained.finished, told) {
-                let computed = gained.prefilled_tokens.map(|tokens| (tokens as f64 / (1.0 - hit)) as u64);
-                self.finished_isl.add(gained.prefix_query_tokens.or(computed), Some(finished));
-            }
+            let computed = || gained.prefilled_tokens.map(|tokens| tokens as f64 / (1.0 - hit));
+            let queried = gained.prefix_query_tokens.map(|tokens| tokens as f64);
+            queried.or_else(computed).filter(|_| told.is_none())
+        };
+        if let Some(flow) = Flow::of(source, prompts) {
+            let (requests, stretch) = self.stretches.0.observe(&flow, 1.0, PROMPTS);
+            self.finished_isl.add_sum(flow.tokens, requests);
+            self.scatter.0.add_stretch(stretch, self.finished_isl.mean());
         }
-        for engine in seen.engines.values().filter(|_| role != Role::Prefill) {
-            let gained = &engine.gained;
-            if gained.finished.is_some() && gained.finished_output_tokens.is_none() {
-                self.osl.add(gained.generated_tokens, gained.finished);
-            }
-        }
-        let told = seen.lengths.prompt.is_some() && seen.lengths.output.is_some();
-        if role == Role::Aggregated
-            && !counted
-            && !told
-            && let Some((prompt, output, requests)) =
-                kv_tokens.and_then(|kv| infer::lengths(seen, kv as f64, hit))
+        let outputs = |gained: &Gained| {
+            let generated = gained.generated_tokens.map(|tokens| tokens as f64);
+            generated.filter(|_| gained.finished_output_tokens.is_none())
+        };
+        if role != Role::Prefill
+            && let Some(flow) = Flow::of(seen, outputs)
         {
-            self.finished_isl.add_mean(prompt, requests);
-            self.osl.add_mean(output, requests);
+            let (requests, stretch) = self.stretches.1.observe(&flow, 0.5, OUTPUTS);
+            self.osl.add_sum(flow.tokens, requests);
+            self.scatter.1.add_stretch(stretch, self.osl.mean());
         }
+        let counted = |engine: &Engine| {
+            let gained = &engine.gained;
+            gained.finished.or(gained.finished_prompt_tokens).or(gained.arrived_prompt_tokens).is_some()
+        };
+        let told = seen.lengths.prompt.is_some() && seen.lengths.output.is_some();
+        let is_counted = told || source.engines.values().any(counted);
+        if role != Role::Prefill
+            && !is_counted
+            && (role == Role::Aggregated || before.is_some())
+            && let Some(kv_tokens) = kv_tokens
+        {
+            let hit = self.hits.mean().map(|hit| hit.clamp(0.0, 0.95));
+            let known = infer::Known { kv_tokens: kv_tokens as f64, hit, most_computed: self.most_computed };
+            if let Some(found) = infer::lengths(seen, before, &known) {
+                self.finished_isl.add_mean(found.prompt, found.requests);
+                self.osl.add_mean(found.output, found.requests);
+                self.unsaid_hits.add_sum(found.hit * found.requests, found.requests);
+            }
+        }
+    }
+
+    /// The share of prompts found in prefix caches: as told, or what must have been.
+    fn hit(&self) -> f64 {
+        let hit = self.hits.mean().or_else(|| self.unsaid_hits.mean());
+        hit.unwrap_or(0.0).clamp(0.0, 0.95)
+    }
+
+    /// Takes how many tokens can be computed in the mean time to first token, if that is known.
+    pub fn bound(&mut self, most_computed: Option<f64>) {
+        self.most_computed = most_computed;
+    }
+
+    /// Whether nobody ever told what is found in prefix caches.
+    #[must_use]
+    pub fn is_guessing(&self) -> bool {
+        self.hits.mean().is_none()
     }
 
     /// Takes mean lengths that somebody tells, for as many requests as came.
@@ -378,10 +331,24 @@ impl Demand {
         self.dispersion.mean().unwrap_or(1.0).clamp(1.0, 30.0)
     }
 
+    /// The mean length of prompts, tokens; none before any is known.
+    #[must_use]
+    pub fn prompt_tokens(&self) -> Option<f64> {
+        self.arrived_isl.mean().or_else(|| self.finished_isl.mean())
+    }
+
+    /// The mean length of prompts as who computes them has to take it, tokens: whole where it knows itself what is found
+    /// in its prefix caches, and otherwise what is left to compute.
+    #[must_use]
+    pub fn prompt_to_compute(&self) -> Option<f64> {
+        let hit = if self.hits.mean().is_some() { 0.0 } else { self.hit() };
+        Some((self.prompt_tokens()? * (1.0 - hit)).max(1.0))
+    }
+
     /// What requests are like; none before any told its lengths.
     #[must_use]
     pub fn mix(&self, role: Role) -> Option<Mix> {
-        let isl = self.arrived_isl.mean().or_else(|| self.finished_isl.mean())?;
+        let isl = self.prompt_tokens()?;
         let osl = match (role, self.osl.mean()) {
             (Role::Prefill, osl) => osl.unwrap_or(1.0),
             (_, osl) => osl?,
@@ -391,7 +358,7 @@ impl Demand {
         Some(Mix {
             isl: self.prompts.lengths(isl, self.scatter.0),
             osl: self.outputs.lengths(osl, self.scatter.1),
-            hit: self.hits.mean().unwrap_or(0.0).clamp(0.0, 0.95),
+            hit: self.hit(),
             tokens_per_step: 1.0 / (1.0 - accepted),
         })
     }
@@ -426,7 +393,6 @@ mod tests {
     use plimsoll_common::ids::EngineId;
 
     use super::*;
-    use crate::observe::Gained;
 
     fn pool(name: &str, finished: u64, output: u64, buckets: &[(u64, u64)]) -> Observation {
         let gained = Gained {

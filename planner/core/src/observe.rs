@@ -44,6 +44,19 @@ impl Observation {
         Self { pool, window, replicas, door: None, engines: BTreeMap::new(), lengths }
     }
 
+    /// Whether anything tells how long prompts are.
+    #[must_use]
+    pub fn tells_prompts(&self) -> bool {
+        let counted = |gained: &Gained| {
+            let tokens = gained.arrived_prompt_tokens.or(gained.finished_prompt_tokens);
+            tokens.or_else(|| gained.finished.and(gained.prefilled_tokens)).is_some()
+        };
+        let door = self.door.and_then(|door| door.arrived_prompt_tokens);
+        self.lengths.prompt.is_some()
+            || door.is_some()
+            || self.engines.values().any(|engine| counted(&engine.gained))
+    }
+
     /// Adds another observation of the same pool. The answer does not depend on the order: counts add up, of what is no
     /// count the greater stays.
     pub fn merge(&mut self, other: Self) {

@@ -44,6 +44,9 @@ const ACQUAINTANCE: Micros = Micros(300_000_000);
 /// and capacities that were never searched may be off by a factor.
 const GUESS: Micros = Micros(30_000_000);
 
+/// For how long a queue may last that the model says will be gone by then.
+const STUCK: Micros = Micros(90_000_000);
+
 /// For how long a pool may leave its demand unsaid before thresholds stand in.
 const STRANGER: Micros = Micros(60_000_000);
 
@@ -65,6 +68,8 @@ pub(crate) struct Pool {
     first_seen: Option<Micros>,
     /// When its demand was first known.
     known_since: Option<Micros>,
+    /// Since when a queue misses the SLO that all replicas asked for serve, and how many waited at most.
+    queued_since: Option<(Micros, u64)>,
     /// The target in force.
     pub(crate) target: Option<u32>,
     /// How long each of its replicas is kept that is not wanted any more.
@@ -104,6 +109,7 @@ impl Pool {
             seen: None,
             first_seen: None,
             known_since: None,
+            queued_since: None,
             target: None,
             patience: Patience::default(),
             derived: OnceLock::new(),
@@ -118,6 +124,9 @@ impl Pool {
 
     /// Learns from what was seen of it, and of the pool that hands requests over to it if there is one.
     pub(crate) fn learn(&mut self, now: Micros, seen: Observation, before: Option<&Observation>) {
+        if self.demand.is_guessing() {
+            self.demand.bound(self.most_computed(before.unwrap_or(&seen)));
+        }
         if let Some(rate) = self.demand.observe(&seen, before) {
             self.forecast.observe(now, rate);
         }
@@ -131,6 +140,11 @@ impl Pool {
         self.book(now, &seen);
         self.first_seen.get_or_insert(now);
         self.seen = Some((now, seen));
+    }
+
+    /// The mean length of its requests' prompts for the pool that computes them, tokens, as far as that is known.
+    pub(crate) fn prompt_to_compute(&self) -> Option<f64> {
+        self.demand.prompt_to_compute()
     }
 
     /// Engines of one replica; a policy's 0 counts as one.
@@ -235,6 +249,7 @@ impl Pool {
     }
 
     fn by_sla(&mut self, now: Micros, tuning: &Tuning, seen: &Observation, late: u32, wish: &mut Wish) {
+        wish.load.is_stuck = self.is_stuck(now, &wish.load);
         let (load, current) = (&wish.load, wish.current);
         let mut needs = size(load);
         let is_waiting = load.waiting > queue_within_slo(load);
@@ -270,6 +285,23 @@ impl Pool {
             wish.wanted = current;
             wish.reasons.insert(0, Reason::Learning);
         }
+    }
+
+    /// Whether a queue that misses the SLO does not fall though nothing starts any more that could shorten it.
+    fn is_stuck(&mut self, now: Micros, load: &Load) -> bool {
+        if load.waiting <= queue_within_slo(load) || load.coming > load.ready {
+            self.queued_since = None;
+            return false;
+        }
+        let waiting = load.waiting as u64;
+        let (since, most) = self.queued_since.unwrap_or((now, waiting));
+        if waiting < most / 2 {
+            // It falls: whether it goes on falling counts from here.
+            self.queued_since = Some((now, waiting));
+            return false;
+        }
+        self.queued_since = Some((since, most.max(waiting)));
+        now.saturating_sub(since) >= STUCK
     }
 
     /// How long what was wanted is kept, s: the policy's word, or as long as a replica takes to start, since one that is
@@ -353,6 +385,7 @@ impl Pool {
             capacity: known.map(|known| known.capacity.at(spend).scaled(engines)).unwrap_or_default(),
             throughput_rps: self.derived().posed.as_ref().map_or(0.0, |posed| posed.throughput() * engines),
             waiting: self.demand.waiting().unwrap_or(0) as f64,
+            is_stuck: false,
             patience_s: self.spec.slo.and_then(|slo| slo.ttft).map_or(10.0, Micros::as_secs_f64),
             ready: seen.replicas.ready,
             coming: seen.replicas.ready + expected.len() as u32,

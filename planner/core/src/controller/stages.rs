@@ -199,6 +199,9 @@ fn stabilize(now: Micros, tuning: &Tuning, pool: &mut Pool, mut wish: Wish, shar
     if share.cut {
         reasons.insert(0, Reason::Budget);
     }
+    // What is held for want of news is not wanted: one line that leaves a pool out would hold it for another window.
+    let is_news = !reasons.contains(&Reason::NoNews);
+    let wanted = to;
     let (least, most) = pool.spec.bounds;
     // Beyond the upper bound nothing is held.
     let hold = current.min(most.max(least));
@@ -217,7 +220,9 @@ fn stabilize(now: Micros, tuning: &Tuning, pool: &mut Pool, mut wish: Wish, shar
     behavior.scale_down.stabilization_window_seconds = Some(pool.down_window_s(tuning));
     pool.history.begin(now, hold);
     let kept = pool.kept(now, tuning, current, to);
-    pool.history.want(now, to);
+    if is_news || pool.history.wanted_within(now, pool.down_window_s(tuning)).next().is_none() {
+        pool.history.want(now, if is_news && wish.seen.silent > 0 { wanted.max(wish.in_flight) } else { to });
+    }
     if kept > to {
         to = kept;
         reasons.insert(0, Reason::Keep);

@@ -27,6 +27,9 @@ pub struct Load {
     pub throughput_rps: f64,
     /// Requests that wait.
     pub waiting: f64,
+    /// Whether a queue that misses the SLO has not fallen for a while, though all replicas that were asked for serve:
+    /// whatever is believed of rates and speeds, they do not do.
+    pub is_stuck: bool,
     /// How long a request may wait for its first token, s.
     pub patience_s: f64,
     /// Replicas that take requests.
@@ -102,8 +105,12 @@ pub fn queue_within_slo(load: &Load) -> f64 {
 /// The replicas that work off what waits beyond what a queue within the SLO holds, beside what arrives.
 fn backlog(load: &Load) -> u32 {
     let queue = queue_within_slo(load);
-    if load.waiting <= queue || load.throughput_rps <= 0.0 {
+    if load.waiting <= queue {
         return 0;
+    }
+    let more = if load.is_stuck { stuck(load, load.waiting - queue) } else { 0 };
+    if load.throughput_rps <= 0.0 {
+        return more;
     }
     // Until what is starting is there, the ready ones work; then all that are coming; then those asked for now.
     let spare = |replicas: u32| load.throughput_rps * f64::from(replicas) - load.now_rps;
@@ -111,9 +118,17 @@ fn backlog(load: &Load) -> u32 {
     let left = load.waiting - queue - spare(load.ready) * early;
     let left = left - spare(load.coming) * (load.start_up_s - early);
     if left <= 0.0 {
-        return 0;
+        return more;
     }
-    ((load.now_rps + left / DRAIN_S) / load.throughput_rps).ceil().min(1e6) as u32
+    more.max(((load.now_rps + left / DRAIN_S) / load.throughput_rps).ceil().min(1e6) as u32)
+}
+
+/// The replicas that work off a queue which the ready ones only keep from growing: what these do is what arrives. At most
+/// twice as many as there are at once, since what arrives may be a guess.
+fn stuck(load: &Load, left: f64) -> u32 {
+    let ready = f64::from(load.ready.max(1));
+    let wanted = ready * (1.0 + left / DRAIN_S / load.now_rps.max(f64::MIN_POSITIVE));
+    wanted.clamp(ready + 1.0, 2.0 * ready).ceil().min(1e6) as u32
 }
 
 /// The replicas over which the keys and values that are held now would leave room.
@@ -188,5 +203,25 @@ mod tests {
                 prop_assert!((2..=9).contains(&n));
             }
         }
+    }
+
+    #[test]
+    fn a_queue_that_does_not_fall_asks_for_more_whatever_is_believed() {
+        let load = Load {
+            now_rps: 0.4,
+            throughput_rps: 10.0,
+            waiting: 138.0,
+            patience_s: 1.0,
+            ready: 3,
+            coming: 3,
+            start_up_s: 60.0,
+            bounds: (1, 20),
+            ..Load::default()
+        };
+        assert_eq!(size(&load).backlog, 1);
+        assert_eq!(size(&Load { is_stuck: true, ..load }).backlog, 6);
+        // Little left is worth one more; nothing that misses the SLO, none.
+        assert_eq!(size(&Load { is_stuck: true, now_rps: 20.0, waiting: 60.0, ..load }).backlog, 4);
+        assert_eq!(size(&Load { is_stuck: true, waiting: 3.0, ..load }).backlog, 1);
     }
 }

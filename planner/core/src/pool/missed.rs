@@ -4,7 +4,7 @@ use plimsoll_common::{engine::Role, units::Micros};
 
 use super::Pool;
 use crate::{
-    observe::{Latency, Observation},
+    observe::{Engine, Latency, Observation},
     score::Slo,
 };
 
@@ -34,7 +34,8 @@ impl Pool {
     /// The share of requests that missed as the engines tell, and whether that is exact; none where they do not tell all
     /// that is promised.
     fn told(&self, seen: &Observation, slo: &Slo) -> Option<(f64, bool)> {
-        let first = slo.ttft.filter(|_| self.spec.role != Role::Decode).map(|_| late_first_tokens(seen));
+        let first =
+            slo.ttft.filter(|_| self.spec.role != Role::Decode).map(|limit| late_first_tokens(seen, limit));
         let others =
             slo.itl.filter(|_| self.spec.role != Role::Prefill).map(|limit| late_tokens(seen, limit));
         match (first, others) {
@@ -45,13 +46,23 @@ impl Pool {
     }
 }
 
-/// The share of requests whose first token certainly came late, as the engines' buckets tell, and whether no other did,
-/// which is so where the limit is the edge of a bucket; none if they do not.
-fn late_first_tokens(seen: &Observation) -> Option<(f64, bool)> {
+/// The share of requests whose first token came late, and whether that is exact: so it is where the limit is the edge of
+/// one of the engines' buckets; otherwise it is what certainly came late. Where only means are told, it is what would of
+/// times that are the sum of two exponential ones of the same mean (Erlang-2): waiting is one by itself, and what a prompt
+/// takes to compute varies less. None without samples.
+fn late_first_tokens(seen: &Observation, limit: Micros) -> Option<(f64, bool)> {
     let mut ttft = Latency::default();
     seen.engines.values().for_each(|engine| ttft.add(&engine.ttft));
-    let (certain, possible) = ttft.within.filter(|_| ttft.count > 0)?;
-    Some((1.0 - possible.min(ttft.count) as f64 / ttft.count as f64, certain == possible))
+    let samples = (ttft.count > 0).then_some(ttft.count as f64)?;
+    if let Some((certain, possible)) = ttft.within {
+        return Some((1.0 - possible.min(ttft.count) as f64 / samples, certain == possible));
+    }
+    let late = |engine: &Engine| {
+        let mean = engine.ttft.mean_s().filter(|mean| *mean > 0.0)?;
+        let phases = 2.0 * limit.as_secs_f64() / mean;
+        Some((-phases).exp() * (1.0 + phases) * engine.ttft.count as f64)
+    };
+    Some((seen.engines.values().filter_map(late).sum::<f64>() / samples, false))
 }
 
 /// The share of tokens that came from engines whose mean time between tokens was above the limit; none without tokens. A
@@ -71,7 +82,6 @@ mod tests {
     use plimsoll_common::ids::EngineId;
 
     use super::*;
-    use crate::observe::Engine;
 
     fn engine(itl_ms: u64, tokens: u64, ttft: (u64, u64)) -> Engine {
         let itl = Latency { count: tokens, sum: Micros(itl_ms * 1_000 * tokens), within: None };
@@ -93,7 +103,7 @@ mod tests {
         assert_eq!(late_tokens(&observed, Micros(30_000)), Some(0.25));
         assert_eq!(late_tokens(&observed, Micros(50_000)), Some(0.0));
         // Two first tokens of ten certainly came late; what is between two edges is nobody's miss for sure.
-        let (late, is_exact) = late_first_tokens(&observed).unwrap();
+        let (late, is_exact) = late_first_tokens(&observed, Micros(1_000_000)).unwrap();
         assert!((late - 0.2).abs() < 1e-12 && !is_exact);
     }
 
@@ -101,6 +111,6 @@ mod tests {
     fn who_tells_nothing_is_not_taken_for_punctual() {
         assert_eq!(late_tokens(&seen(vec![]), Micros(30_000)), None);
         assert_eq!(late_tokens(&seen(vec![engine(0, 0, (0, 0))]), Micros(30_000)), None);
-        assert_eq!(late_first_tokens(&seen(vec![engine(20, 10, (0, 0))])), None);
+        assert_eq!(late_first_tokens(&seen(vec![engine(20, 10, (0, 0))]), Micros(1_000_000)), None);
     }
 }

@@ -32,6 +32,7 @@ impl Pool {
         }
         self.first_seen = self.first_seen.map(|at| at.min(now));
         self.known_since = self.known_since.map(|at| at.min(now));
+        self.queued_since = self.queued_since.map(|(at, most)| (at.min(now), most));
         self.history.turn_back(now);
         self.patience.turn_back(now);
     }
