@@ -287,6 +287,22 @@ mod tests {
     }
 
     #[test]
+    fn prompts_as_long_as_an_engine_takes_are_refused_by_none() {
+        for role in [Role::Aggregated, Role::Prefill, Role::Decode] {
+            let mut question = Question {
+                role,
+                slo: Slo::of_millis(600_000, 10_000),
+                mix: Mix::new(Lengths::log_normal(20_000.0, 1.0), Lengths::log_normal(1.0, 0.0)),
+                ..question()
+            };
+            question.engine.max_model_len = 8_192;
+            let (trial, all) = (question.trial(0), Enough { kept: 0.0, asked: 1.0 });
+            let kept = trial.attained(&trial.draw(1), 1, 0.01, all);
+            assert!((kept - 1.0).abs() < 1e-9, "{role:?}: {kept}");
+        }
+    }
+
+    #[test]
     fn an_impossible_slo_has_no_capacity() {
         let question = Question { slo: Slo::of_millis(1, 1), ..question() };
         assert!(question.search(2, 0).iter().all(|rate| *rate <= 0.0));

@@ -206,19 +206,17 @@ impl Trial<'_> {
     pub(super) fn draw(&self, replicas: u32) -> Drawn {
         let (count, _) = Self::counts(replicas);
         let mut draw = Draw::new(0x0050_4C49_4D53_4F4C ^ (self.draw << 8));
-        let longest = f64::from(self.engine.max_model_len.saturating_sub(1).max(2));
+        // Nothing is left to decode of an answer of one token.
+        let least: u32 = if self.role == Role::Decode { 2 } else { 1 };
+        // What is longer comes to no engine: a gateway or the engine's front refuses it.
+        let longest = f64::from(self.engine.max_model_len.saturating_sub(least).max(1));
         let (mut gaps, mut requests, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
         for id in 0..count {
             gaps.push(draw.gap(self.burstiness));
             let prompt = self.mix.isl.at(draw.unit()).round().clamp(1.0, longest);
             let output = self.mix.osl.at(draw.unit()).round();
-            let output = output.clamp(1.0, (longest - prompt + 1.0).max(1.0));
-            // Nothing is left to decode of an answer of one token.
-            let (least, steps) = match self.role {
-                Role::Prefill => (1, 1.0),
-                Role::Decode => (2, output / self.mix.tokens_per_step),
-                _ => (1, output / self.mix.tokens_per_step),
-            };
+            let output = output.clamp(1.0, longest - prompt + f64::from(least));
+            let steps = if self.role == Role::Prefill { 1.0 } else { output / self.mix.tokens_per_step };
             requests.push(Request {
                 id: RequestId(u64::from(id)),
                 prompt_tokens: prompt as u32,
