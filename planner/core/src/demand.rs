@@ -32,6 +32,9 @@ const PROMPTS: (f64, f64) = (30.0, 0.0);
 /// nobody knows how far they are.
 const OUTPUTS: (f64, f64) = (30.0, 20.0);
 
+/// Requests that inferred lengths count as once lengths are told.
+const INFERRED: f64 = 10.0;
+
 /// What is known of a pool's demand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Demand {
@@ -55,6 +58,8 @@ pub struct Demand {
     hits: Faded,
     /// The same as it must have been, where nobody tells.
     unsaid_hits: Faded,
+    /// Tokens under way, where nobody counts requests.
+    tokens: infer::Tokens,
     /// Tokens that can be computed in the mean time to first token.
     most_computed: Option<f64>,
     drafts: Faded,
@@ -86,6 +91,7 @@ impl Default for Demand {
             stretches: (Stretch::default(), Stretch::default()),
             hits: faded,
             unsaid_hits: faded,
+            tokens: infer::Tokens::default(),
             most_computed: None,
             drafts: faded,
             waiting: None,
@@ -156,6 +162,7 @@ impl Demand {
         ] {
             faded.fade(kept);
         }
+        self.tokens.fade(kept);
         self.prompts.fade(kept);
         self.outputs.fade(kept);
         self.scatter.0.fade(kept);
@@ -235,11 +242,12 @@ impl Demand {
             && let Some(kv_tokens) = kv_tokens
         {
             let hit = self.hits.mean().map(|hit| hit.clamp(0.0, 0.95));
-            let known = infer::Known { kv_tokens: kv_tokens as f64, hit, most_computed: self.most_computed };
-            if let Some(found) = infer::lengths(seen, before, &known) {
-                self.finished_isl.add_mean(found.prompt, found.requests);
-                self.osl.add_mean(found.output, found.requests);
-                self.unsaid_hits.add_sum(found.hit * found.requests, found.requests);
+            self.tokens.observe(seen, before, kv_tokens as f64);
+            let known = infer::Known { hit, most_computed: self.most_computed };
+            if let Some(found) = self.tokens.lengths(&known) {
+                let mean = |mean: f64| Faded { sum: mean * INFERRED, of: INFERRED };
+                (self.finished_isl, self.osl) = (mean(found.prompt), mean(found.output));
+                self.unsaid_hits = mean(found.hit);
             }
         }
     }

@@ -55,7 +55,7 @@ fn a_wave() {
 
 #[test]
 fn a_step_with_long_prompts() {
-    // Without what finished, lengths and misses are only inferred, and sized for with more care: 1.6 times the GPU-hours of
-    // the core told all, which sizes closer here and pays for the step itself with more misses (92.9 against 99.0 %).
-    compare("step:from=5,to=20,at=15m,duration=30m,isl=4000,osl=100", 0.02, 1.75);
+    // Without what finished, lengths and misses are only inferred, and sized for with more care: 1.84 times the GPU-hours of
+    // the core told all, which sizes closer here and pays for the step itself with misses (92.8 against 98.8 %).
+    compare("step:from=5,to=20,at=15m,duration=30m,isl=4000,osl=100", 0.02, 1.9);
 }
