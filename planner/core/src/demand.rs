@@ -60,8 +60,6 @@ pub struct Demand {
     unsaid_hits: Faded,
     /// Tokens under way, where nobody counts requests.
     tokens: infer::Tokens,
-    /// Tokens that can be computed in the mean time to first token.
-    most_computed: Option<f64>,
     drafts: Faded,
     /// Requests that wait, as last told.
     waiting: Option<u64>,
@@ -92,7 +90,6 @@ impl Default for Demand {
             hits: faded,
             unsaid_hits: faded,
             tokens: infer::Tokens::default(),
-            most_computed: None,
             drafts: faded,
             waiting: None,
             running: None,
@@ -148,8 +145,14 @@ impl Demand {
     }
 
     /// Takes what was seen of the pool, and of the pool that hands requests over to it if there is one. Gives the rate
-    /// of every bin of [`BIN`] that ended.
-    pub fn observe(&mut self, seen: &Observation, before: Option<&Observation>) -> BinRate {
+    /// of every bin of [`BIN`] that ended. Where nobody tells lengths and prefix hits, it asks how many tokens can be computed
+    /// in the mean time to first token.
+    pub fn observe(
+        &mut self,
+        seen: &Observation,
+        before: Option<&Observation>,
+        most_computed: impl FnOnce() -> Option<f64>,
+    ) -> BinRate {
         let window = seen.window.as_secs_f64();
         let kept = 0.5_f64.powf(window.min(1e6) / LENGTHS_HALF_LIFE_S);
         for faded in [
@@ -174,7 +177,7 @@ impl Demand {
         // What a pool hands over was one token long when it finished there: outputs are told where they end.
         self.outputs_of(seen);
         let source = before.unwrap_or(seen);
-        self.infer_lengths(seen, before);
+        self.infer_lengths(seen, before, most_computed);
         let door = source.door.and_then(|door| door.waiting);
         let queued = total(seen, |engine| engine.waiting);
         self.waiting = queued.map(|queued| queued + if before.is_none() { door.unwrap_or(0) } else { 0 });
@@ -204,7 +207,12 @@ impl Demand {
     }
 
     /// Lengths by whatever tells them where finished requests don't.
-    fn infer_lengths(&mut self, seen: &Observation, before: Option<&Observation>) {
+    fn infer_lengths(
+        &mut self,
+        seen: &Observation,
+        before: Option<&Observation>,
+        most_computed: impl FnOnce() -> Option<f64>,
+    ) {
         let (role, kv_tokens) = self.serves;
         let source = before.unwrap_or(seen);
         let hit = self.hit();
@@ -241,9 +249,10 @@ impl Demand {
             && (role == Role::Aggregated || before.is_some())
             && let Some(kv_tokens) = kv_tokens
         {
-            let hit = self.hits.mean().map(|hit| hit.clamp(0.0, 0.95));
+            let told = self.hits.mean().map(|hit| hit.clamp(0.0, 0.95));
             self.tokens.observe(seen, before, kv_tokens as f64);
-            let known = infer::Known { hit, most_computed: self.most_computed };
+            let most_computed = if told.is_none() { most_computed() } else { None };
+            let known = infer::Known { hit: told, most_computed };
             if let Some(found) = self.tokens.lengths(&known) {
                 let mean = |mean: f64| Faded { sum: mean * INFERRED, of: INFERRED };
                 (self.finished_isl, self.osl) = (mean(found.prompt), mean(found.output));
@@ -256,17 +265,6 @@ impl Demand {
     fn hit(&self) -> f64 {
         let hit = self.hits.mean().or_else(|| self.unsaid_hits.mean());
         hit.unwrap_or(0.0).clamp(0.0, 0.95)
-    }
-
-    /// Takes how many tokens can be computed in the mean time to first token, if that is known.
-    pub fn bound(&mut self, most_computed: Option<f64>) {
-        self.most_computed = most_computed;
-    }
-
-    /// Whether nobody ever told what is found in prefix caches.
-    #[must_use]
-    pub fn is_guessing(&self) -> bool {
-        self.hits.mean().is_none()
     }
 
     /// Takes mean lengths that somebody tells, for as many requests as came.
@@ -421,7 +419,7 @@ mod tests {
         let at = |outputs: [u64; 2], level: f64| {
             let mut demand = Demand::default();
             for n in 0..40 {
-                demand.observe(&pool("a", 100, outputs[n % 2], &[(200, 0), (500, 100)]), None);
+                demand.observe(&pool("a", 100, outputs[n % 2], &[(200, 0), (500, 100)]), None, || None);
             }
             let mix = demand.mix(Role::Aggregated).unwrap();
             mix.osl.at(level) / mix.osl.mean
@@ -439,7 +437,7 @@ mod tests {
         let mut demand = Demand::default();
         let (prefill, decode) =
             (pool("prefill", 100, 1, &[(1, 100)]), pool("decode", 100, 200, &[(500, 100)]));
-        demand.observe(&decode, Some(&prefill));
+        demand.observe(&decode, Some(&prefill), || None);
         let mix = demand.mix(Role::Decode).unwrap();
         assert!((mix.osl.mean - 200.0).abs() < 1e-9 && mix.osl.at(0.01) > 50.0, "{mix:?}");
         assert!((mix.isl.mean - 1_000.0).abs() < 1e-9);

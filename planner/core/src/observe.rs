@@ -44,6 +44,15 @@ impl Observation {
         Self { pool, window, replicas, door: None, engines: BTreeMap::new(), lengths }
     }
 
+    /// Times to first token of all engines together.
+    #[must_use]
+    pub fn ttft(&self) -> Latency {
+        self.engines.values().fold(Latency::default(), |mut all, engine| {
+            all.add(&engine.ttft);
+            all
+        })
+    }
+
     /// Whether anything tells how long prompts are.
     #[must_use]
     pub fn tells_prompts(&self) -> bool {

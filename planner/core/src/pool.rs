@@ -124,10 +124,9 @@ impl Pool {
 
     /// Learns from what was seen of it, and of the pool that hands requests over to it if there is one.
     pub(crate) fn learn(&mut self, now: Micros, seen: Observation, before: Option<&Observation>) {
-        if self.demand.is_guessing() {
-            self.demand.bound(self.most_computed(before.unwrap_or(&seen)));
-        }
-        if let Some(rate) = self.demand.observe(&seen, before) {
+        let (engine, factor) = (self.spec.engine.as_ref(), self.calibration.factor());
+        let most_computed = || pace::most_computed(engine?, factor, before.unwrap_or(&seen));
+        if let Some(rate) = self.demand.observe(&seen, before, most_computed) {
             self.forecast.observe(now, rate);
         }
         self.start_up.observe(&seen.replicas.started_in, seen.replicas.failed_starts);

@@ -199,16 +199,14 @@ fn stabilize(now: Micros, tuning: &Tuning, pool: &mut Pool, mut wish: Wish, shar
     if share.cut {
         reasons.insert(0, Reason::Budget);
     }
-    // What is held for want of news is not wanted: one line that leaves a pool out would hold it for another window.
-    let is_news = !reasons.contains(&Reason::NoNews);
-    let wanted = to;
+    let (wanted, is_news) = (to, !reasons.contains(&Reason::NoNews));
     let (least, most) = pool.spec.bounds;
     // Beyond the upper bound nothing is held.
     let hold = current.min(most.max(least));
     if to < hold && wish.seen.silent > 0 {
         to = hold;
         reasons.insert(0, Reason::Silence);
-    } else if to < hold && reasons.contains(&Reason::NoNews) {
+    } else if to < hold && !is_news {
         // Nor for a budget that others need: nobody knows what it does.
         to = hold;
     }
@@ -217,11 +215,15 @@ fn stabilize(now: Micros, tuning: &Tuning, pool: &mut Pool, mut wish: Wish, shar
         reasons.insert(0, Reason::InFlight);
     }
     let mut behavior = pool.spec.behavior.clone();
-    behavior.scale_down.stabilization_window_seconds = Some(pool.down_window_s(tuning));
+    let window = pool.down_window_s(tuning);
+    behavior.scale_down.stabilization_window_seconds = Some(window);
     pool.history.begin(now, hold);
     let kept = pool.kept(now, tuning, current, to);
-    if is_news || pool.history.wanted_within(now, pool.down_window_s(tuning)).next().is_none() {
-        pool.history.want(now, if is_news && wish.seen.silent > 0 { wanted.max(wish.in_flight) } else { to });
+    // What is held for want of news is not wanted: one line that leaves a pool out would hold it for another window.
+    if is_news && wish.seen.silent > 0 {
+        pool.history.want(now, wanted.max(wish.in_flight));
+    } else if is_news || pool.history.wanted_within(now, window).next().is_none() {
+        pool.history.want(now, to);
     }
     if kept > to {
         to = kept;

@@ -90,7 +90,7 @@ pub fn size(load: &Load) -> Needs {
     Needs {
         ahead: for_rate(load.ahead_rps),
         now: if load.panic { for_rate(load.now_rps) } else { least },
-        backlog: within(backlog(load)),
+        backlog: within(backlog(load).max(stuck(load))),
         kv: within(kv(load)),
         keep: for_rate(load.keep_rps),
     }
@@ -105,12 +105,8 @@ pub fn queue_within_slo(load: &Load) -> f64 {
 /// The replicas that work off what waits beyond what a queue within the SLO holds, beside what arrives.
 fn backlog(load: &Load) -> u32 {
     let queue = queue_within_slo(load);
-    if load.waiting <= queue {
+    if load.waiting <= queue || load.throughput_rps <= 0.0 {
         return 0;
-    }
-    let more = if load.is_stuck { stuck(load, load.waiting - queue) } else { 0 };
-    if load.throughput_rps <= 0.0 {
-        return more;
     }
     // Until what is starting is there, the ready ones work; then all that are coming; then those asked for now.
     let spare = |replicas: u32| load.throughput_rps * f64::from(replicas) - load.now_rps;
@@ -118,14 +114,18 @@ fn backlog(load: &Load) -> u32 {
     let left = load.waiting - queue - spare(load.ready) * early;
     let left = left - spare(load.coming) * (load.start_up_s - early);
     if left <= 0.0 {
-        return more;
+        return 0;
     }
-    more.max(((load.now_rps + left / DRAIN_S) / load.throughput_rps).ceil().min(1e6) as u32)
+    ((load.now_rps + left / DRAIN_S) / load.throughput_rps).ceil().min(1e6) as u32
 }
 
 /// The replicas that work off a queue which the ready ones only keep from growing: what these do is what arrives. At most
 /// twice as many as there are at once, since what arrives may be a guess.
-fn stuck(load: &Load, left: f64) -> u32 {
+fn stuck(load: &Load) -> u32 {
+    let left = load.waiting - queue_within_slo(load);
+    if !load.is_stuck || left <= 0.0 {
+        return 0;
+    }
     let ready = f64::from(load.ready.max(1));
     let wanted = ready * (1.0 + left / DRAIN_S / load.now_rps.max(f64::MIN_POSITIVE));
     wanted.clamp(ready + 1.0, 2.0 * ready).ceil().min(1e6) as u32

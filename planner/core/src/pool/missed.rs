@@ -4,7 +4,7 @@ use plimsoll_common::{engine::Role, units::Micros};
 
 use super::Pool;
 use crate::{
-    observe::{Engine, Latency, Observation},
+    observe::{Engine, Observation},
     score::Slo,
 };
 
@@ -51,8 +51,7 @@ impl Pool {
 /// times that are the sum of two exponential ones of the same mean (Erlang-2): waiting is one by itself, and what a prompt
 /// takes to compute varies less. None without samples.
 fn late_first_tokens(seen: &Observation, limit: Micros) -> Option<(f64, bool)> {
-    let mut ttft = Latency::default();
-    seen.engines.values().for_each(|engine| ttft.add(&engine.ttft));
+    let ttft = seen.ttft();
     let samples = (ttft.count > 0).then_some(ttft.count as f64)?;
     if let Some((certain, possible)) = ttft.within {
         return Some((1.0 - possible.min(ttft.count) as f64 / samples, certain == possible));
@@ -82,6 +81,7 @@ mod tests {
     use plimsoll_common::ids::EngineId;
 
     use super::*;
+    use crate::observe::Latency;
 
     fn engine(itl_ms: u64, tokens: u64, ttft: (u64, u64)) -> Engine {
         let itl = Latency { count: tokens, sum: Micros(itl_ms * 1_000 * tokens), within: None };

@@ -5,7 +5,7 @@ use plimsoll_engine::{EngineConfig, StepShape};
 
 use super::Pool;
 use crate::{
-    observe::{Engine, Latency, Observation},
+    observe::{Engine, Observation},
     perf::{Decoding, Mix, Prefilling},
 };
 
@@ -41,32 +41,27 @@ impl Pool {
     }
 }
 
-impl Pool {
-    /// The tokens of one prompt that such engines as its own compute in the mean time to first token told, nothing else
-    /// being computed: of a mean prompt no more were. None where no such time is told.
-    pub(super) fn most_computed(&self, seen: &Observation) -> Option<f64> {
-        let config = self.spec.engine.as_ref()?;
-        let mut ttft = Latency::default();
-        seen.engines.values().for_each(|engine| ttft.add(&engine.ttft));
-        let took = ttft.mean_s().filter(|took| *took > 0.0)? / self.calibration.factor();
-        let budget = f64::from(config.max_num_batched_tokens.max(1));
-        let takes = |tokens: f64| {
-            let chunks = (tokens / budget).ceil().max(1.0);
-            let each = tokens / chunks;
-            let shape = StepShape {
-                prefill_tokens: each as u64,
-                prefill_attention: each * tokens / 2.0,
-                ..StepShape::default()
-            };
-            config.timing.duration(&shape).as_secs_f64() * chunks
+/// The tokens of one prompt that such engines, slower than their profile by `factor`, compute in the mean time to first token
+/// told, nothing else being computed: of a mean prompt no more were. None where no such time is told.
+pub(super) fn most_computed(config: &EngineConfig, factor: f64, seen: &Observation) -> Option<f64> {
+    let took = seen.ttft().mean_s().filter(|took| *took > 0.0)? / factor;
+    let budget = f64::from(config.max_num_batched_tokens.max(1));
+    let takes = |tokens: f64| {
+        let chunks = (tokens / budget).ceil().max(1.0);
+        let each = tokens / chunks;
+        let shape = StepShape {
+            prefill_tokens: each as u64,
+            prefill_attention: each * tokens / 2.0,
+            ..StepShape::default()
         };
-        let (mut less, mut more) = (1.0_f64, f64::from(config.max_model_len.max(2)));
-        for _ in 0..BISECTIONS {
-            let tokens = (less * more).sqrt();
-            if takes(tokens) <= took { less = tokens } else { more = tokens }
-        }
-        Some(less)
+        config.timing.duration(&shape).as_secs_f64() * chunks
+    };
+    let (mut less, mut more) = (1.0_f64, f64::from(config.max_model_len.max(2)));
+    for _ in 0..BISECTIONS {
+        let tokens = (less * more).sqrt();
+        if takes(tokens) <= took { less = tokens } else { more = tokens }
     }
+    Some(less)
 }
 
 /// How an engine kept to its profile in a window.
