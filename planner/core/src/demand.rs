@@ -334,7 +334,13 @@ impl Demand {
     /// dispersion: 1 for Poisson, above for bursts. From 1 to 30.
     #[must_use]
     pub fn dispersion(&self) -> f64 {
-        self.dispersion.mean().unwrap_or(1.0).clamp(1.0, 30.0)
+        (self.dispersion.mean().unwrap_or(1.0) - self.inflow.error()).clamp(1.0, 30.0)
+    }
+
+    /// What one arrival adds to the variance of counts where arrivals are Poisson: 1, and more where they are inferred.
+    #[must_use]
+    pub fn quantum(&self) -> f64 {
+        1.0 + self.inflow.error()
     }
 
     /// The mean length of prompts, tokens; none before any is known.

@@ -195,7 +195,8 @@ impl Pool {
         let late = seen.replicas.starting.iter().filter(|age| **age > overdue).count() as u32;
         let current = seen.replicas.target.or(self.target).unwrap_or_else(|| seen.replicas.coming());
         let known = self.derived().posed.as_ref().map(|posed| self.table.known(now, posed));
-        let ahead = self.forecast.ahead(start_up.saturating_add(interval));
+        let ahead =
+            self.forecast.ahead(start_up.saturating_add(interval)).with_quantum(self.demand.quantum());
         let load = self.load(tuning, seen, start_up, overdue, (&ahead, known.as_ref()));
         let mut wish = Wish {
             seen: self.seen_now(seen, late),

@@ -166,6 +166,8 @@ impl TryFrom<State> for Ensemble {
 pub struct Ahead<'a> {
     state: &'a State,
     steps: usize,
+    /// See [`Settings::quantum`].
+    quantum: f64,
     /// The scored horizons around it with their shares.
     between: [(&'a Horizon, Said, f64); 2],
 }
@@ -186,7 +188,14 @@ impl<'a> Ahead<'a> {
             let horizon = &state.horizons[place];
             (horizon, horizon.said(centers), share)
         };
-        Self { state, steps, between: [scored(below, 1.0 - share), scored(above, share)] }
+        let quantum = state.settings.quantum;
+        Self { state, steps, quantum, between: [scored(below, 1.0 - share), scored(above, share)] }
+    }
+
+    /// The same where one event adds something else to the series than [`Settings::quantum`] says.
+    #[must_use]
+    pub const fn with_quantum(self, quantum: f64) -> Self {
+        Self { quantum, ..self }
     }
 
     /// The quantile at `level` (0..1) of the greatest sustained rate from now to the newest bin's end + horizon: what a
@@ -206,7 +215,8 @@ impl<'a> Ahead<'a> {
 
     fn answer(&self, kind: Kind, level: f64) -> Option<f64> {
         let width = self.steps.min(self.state.settings.sustained_bins());
-        let asked = Asked { poisson: self.state.settings.poisson(width), ..self.state.raw() };
+        let settings = Settings { quantum: self.quantum, ..self.state.settings };
+        let asked = Asked { poisson: settings.poisson(width), ..self.state.raw() };
         let mut sum = 0.0;
         for (horizon, said, share) in &self.between {
             if *share > 0.0 {
