@@ -3,7 +3,8 @@
 //! Keeping a replica costs its time, and giving it back costs a start if it is wanted again soon. Which of the two is
 //! dearer differs from replica to replica of one pool: where a load moves up and down around the edge between six and
 //! seven, the seventh is wanted again every few minutes while the fifth is not for hours. So each has a patience of its
-//! own, learned from how soon it was wanted again.
+//! own, learned from how soon it was wanted again. And right after a pool grew, few are not given back at all: what was
+//! asked for a moment ago and is not wanted now may well be in a moment.
 
 use std::collections::BTreeMap;
 
@@ -22,11 +23,16 @@ const MOST: u32 = 9;
 /// The longest that one is kept for its own sake, s.
 const LONGEST_S: u32 = 900;
 
+/// One replica, or one of so many that a pool has, is little.
+const LITTLE: u32 = 8;
+
 /// See the [module](self).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Patience {
     /// By place: the first replica, the second, … Only those that were ever given back.
     places: BTreeMap<u32, Place>,
+    /// When the pool last grew.
+    grew: Option<Micros>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +51,7 @@ impl Patience {
         if to <= from {
             return;
         }
+        self.grew = Some(now);
         for place in self.places.range_mut(from + 1..=to).map(|(_, place)| place) {
             let Some(at) = place.given_back.take() else { continue };
             let hasty = now.saturating_sub(at) < HASTE;
@@ -57,6 +64,14 @@ impl Patience {
         for place in self.places.values_mut() {
             place.given_back = place.given_back.map(|at| at.min(now));
         }
+        self.grew = self.grew.map(|at| at.min(now));
+    }
+
+    /// Whether so few replicas of `current` are not worth the reversal that it is to give them back so soon after the pool
+    /// grew.
+    pub(crate) fn is_wary(&self, now: Micros, current: u32, to: u32) -> bool {
+        let grew = self.grew.is_some_and(|at| now.saturating_sub(at) <= HASTE);
+        grew && current.saturating_sub(to) <= (current / LITTLE).max(1)
     }
 
     /// How long the replica in this place is kept that is not wanted any more, s, where `usual` is what is usual.
@@ -100,5 +115,25 @@ mod tests {
         let before = patience.clone();
         patience.moved(Micros(51 * MINUTE), 8, 8);
         assert_eq!(patience, before);
+    }
+
+    #[test]
+    fn a_little_is_not_given_back_right_after_the_pool_grew() {
+        let mut patience = Patience::default();
+        assert!(!patience.is_wary(Micros(0), 7, 6));
+        patience.moved(Micros(MINUTE), 6, 7);
+        let wary =
+            |patience: &Patience, minute, current, to| patience.is_wary(Micros(minute * MINUTE), current, to);
+        assert!(wary(&patience, 2, 7, 6) && wary(&patience, 11, 7, 6));
+        assert!(!wary(&patience, 12, 7, 6), "ten minutes are enough");
+        assert!(!wary(&patience, 2, 7, 5), "two of seven are not little");
+        assert!(wary(&patience, 2, 32, 28) && !wary(&patience, 2, 32, 27));
+        // To give back does not make wary.
+        patience.moved(Micros(20 * MINUTE), 7, 6);
+        assert!(!wary(&patience, 21, 6, 5));
+        // Nor does a clock that was set back make it so for longer.
+        patience.moved(Micros(100 * MINUTE), 6, 7);
+        patience.turn_back(Micros(30 * MINUTE));
+        assert!(!wary(&patience, 41, 7, 6));
     }
 }

@@ -323,7 +323,8 @@ impl Pool {
             let seconds = self.patience.keeps_s(place, usual);
             self.history.wanted_within(now, seconds).any(|wanted| wanted >= place)
         };
-        (to.saturating_add(1)..=current).rev().find(|place| wanted_of_late(*place)).unwrap_or(to)
+        let kept = (to.saturating_add(1)..=current).rev().find(|place| wanted_of_late(*place)).unwrap_or(to);
+        if self.patience.is_wary(now, current, kept) { current } else { kept }
     }
 
     /// The window of a policy that asks for a shorter one than the default, s: who does takes back and forth for early
