@@ -30,6 +30,11 @@ const FAR: f64 = 0.5;
 /// A search is run anew when something it depended on has changed by this much, as a logarithm.
 const STALE: f64 = 0.08;
 
+/// The least share of the rate at one of [`SPENDS`] that counts at the next stricter one. What misses at any rate is spared by
+/// no number of replicas, and in a few hundred requests it is luck how many do: fewer misses are worth a quarter more replicas
+/// and no more.
+const WORTH: f64 = 0.8;
+
 /// A pool's capacity, size by size, and what it was searched for.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct CapacityTable {
@@ -121,7 +126,7 @@ impl CapacityTable {
             if distance <= STALE { searched.searches } else { searched.searches.min(SEARCHES / 4) }
         });
         let draw = slot.as_ref().map_or(0, |searched| searched.draw + 1);
-        let mut rates = question.search(*size, draw);
+        let mut rates = worth_it(question.search(*size, draw));
         let on_the_mean = posed.on_the_mean();
         if let Some((searched, _)) = before {
             let share = 1.0 / f64::from(known.min(SEARCHES - 1) + 1);
@@ -140,6 +145,12 @@ impl CapacityTable {
     }
 }
 
+/// Rates at each of [`SPENDS`] as they are sized for.
+fn worth_it([careful, fair, generous]: [f64; 3]) -> [f64; 3] {
+    let fair = fair.max(WORTH * generous);
+    [careful.max(WORTH * fair), fair, generous]
+}
+
 /// How far two questions are from each other, as a logarithm.
 fn distance(one: &Question, other: &Question) -> f64 {
     if one.slo != other.slo || one.role != other.role || one.routing != other.routing {
@@ -148,4 +159,19 @@ fn distance(one: &Question, other: &Question) -> f64 {
     let speed = (one.engine.timing.factor / other.engine.timing.factor).ln().abs();
     let burstiness = (one.burstiness / other.burstiness).ln().abs() / 4.0;
     speed.max(burstiness).max(one.mix.distance(&other.mix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn care_is_worth_a_quarter_more_replicas_and_no_more() {
+        let close = |found: [f64; 3], wanted: [f64; 3]| {
+            found.iter().zip(wanted).all(|(found, wanted)| (found - wanted).abs() < 1e-9)
+        };
+        assert!(close(worth_it([1.8, 2.0, 2.4]), [1.8, 2.0, 2.4]));
+        assert!(close(worth_it([0.0, 0.1, 2.5]), [1.6, 2.0, 2.5]));
+        assert!(close(worth_it([0.0; 3]), [0.0; 3]));
+    }
 }

@@ -4,6 +4,7 @@ use plimsoll_common::{engine::Role, units::Micros};
 
 use super::Pool;
 use crate::{
+    budget::Missed,
     observe::{Engine, Observation},
     score::Slo,
 };
@@ -22,13 +23,14 @@ impl Pool {
         // What was never searched is a guess, and no misses are believed by a guess.
         let believed = if self.is_unsearched() { 0.0 } else { known.capacity.spent(ready, rate) * allowed };
         let believed = believed.min(1.0);
-        let missed = match self.told(seen, &slo) {
-            Some((told, true)) => told,
+        let (told, believed) = match self.told(seen, &slo) {
+            Some((told, true)) => (told, told),
             // A short answer misses by one late token that no engine's mean shows: the truth lies between them.
-            Some((told, false)) => f64::midpoint(told, believed.max(told)),
-            None => believed,
+            Some((told, false)) => (told, believed),
+            None => (believed, believed),
         };
-        self.budget.observe(window, requests, allowed, requests * missed);
+        let missed = Missed { told: requests * told, believed: requests * believed };
+        self.budget.observe(window, requests, allowed, missed);
     }
 
     /// The share of requests that missed as the engines tell, and whether that is exact; none where they do not tell all
