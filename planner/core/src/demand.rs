@@ -4,6 +4,7 @@
 //! also sees requests that no engine has taken yet. Where nobody counts arrivals or tells lengths, they are inferred
 //! ([`infer`]).
 
+mod drift;
 mod shape;
 
 use plimsoll_common::{engine::Role, units::Micros};
@@ -14,6 +15,7 @@ use crate::{
     observe::{Engine, Gained, Observation},
     perf::Mix,
 };
+use drift::Drift;
 use shape::{Faded, Histogram, Scatter};
 
 /// Time in which what was learned of lengths halves.
@@ -35,6 +37,9 @@ const OUTPUTS: (f64, f64) = (30.0, 20.0);
 /// Requests that inferred lengths count as once lengths are told.
 const INFERRED: f64 = 10.0;
 
+/// What is left of the shape of lengths once they changed.
+const STALE: f64 = 0.1;
+
 /// What is known of a pool's demand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Demand {
@@ -53,6 +58,8 @@ pub struct Demand {
     outputs: Histogram,
     /// How far prompts and outputs of windows scatter.
     scatter: (Scatter, Scatter),
+    /// Whether they changed: prompts as they come, prompts as they end, outputs.
+    drifts: [Drift; 3],
     /// Where tokens and finished requests are counted, but nobody's length: prompts and outputs.
     stretches: (Stretch, Stretch),
     hits: Faded,
@@ -86,6 +93,7 @@ impl Default for Demand {
             prompts: Histogram::default(),
             outputs: Histogram::default(),
             scatter: (Scatter::default(), Scatter::default()),
+            drifts: Default::default(),
             stretches: (Stretch::default(), Stretch::default()),
             hits: faded,
             unsaid_hits: faded,
@@ -170,6 +178,8 @@ impl Demand {
         self.outputs.fade(kept);
         self.scatter.0.fade(kept);
         self.scatter.1.fade(kept);
+        let known = [self.arrived_isl, self.finished_isl, self.osl];
+        let cvs = self.cvs();
         if let Some(before) = before {
             self.prompts_of(before);
         }
@@ -177,7 +187,7 @@ impl Demand {
         // What a pool hands over was one token long when it finished there: outputs are told where they end.
         self.outputs_of(seen);
         let source = before.unwrap_or(seen);
-        self.infer_lengths(seen, before, most_computed);
+        let are_inferred = self.infer_lengths(seen, before, most_computed);
         let door = source.door.and_then(|door| door.waiting);
         let queued = total(seen, |engine| engine.waiting);
         self.waiting = queued.map(|queued| queued + if before.is_none() { door.unwrap_or(0) } else { 0 });
@@ -190,7 +200,41 @@ impl Demand {
             None => self.infer_arrivals(source, before.is_some() || self.serves.0 == Role::Prefill),
         };
         self.tell_lengths(seen, arrived);
+        if !are_inferred {
+            self.follow(known, cvs, window);
+        }
         self.count(arrived, window)
+    }
+
+    /// How far prompts and outputs vary, as a share of their means.
+    fn cvs(&self) -> (f64, f64) {
+        let of = |scatter: Scatter, mean: Option<f64>| scatter.cv(mean.unwrap_or(0.0));
+        (of(self.scatter.0, self.prompt_tokens()), of(self.scatter.1, self.osl.mean()))
+    }
+
+    /// Begins anew with lengths that changed, where they were `known` before a window and varied by `cvs`.
+    fn follow(&mut self, known: [Faded; 3], (prompts, outputs): (f64, f64), window_s: f64) {
+        let means = [&mut self.arrived_isl, &mut self.finished_isl, &mut self.osl];
+        let cvs = [prompts, prompts, outputs];
+        let mut changed = [false; 3];
+        for (place, mean) in means.into_iter().enumerate() {
+            let came = Faded {
+                sum: (mean.sum - known[place].sum).max(0.0),
+                of: (mean.of - known[place].of).max(0.0),
+            };
+            if let Some(since) = self.drifts[place].observe(came, window_s, *mean, cvs[place]) {
+                *mean = since;
+                changed[place] = true;
+            }
+        }
+        if changed[0] || changed[1] {
+            self.prompts.fade(STALE);
+            self.scatter.0 = Scatter::default();
+        }
+        if changed[2] {
+            self.outputs.fade(STALE);
+            self.scatter.1 = Scatter::default();
+        }
     }
 
     /// Requests that came though nobody counted them.
@@ -206,13 +250,13 @@ impl Demand {
         Some(came * unheard(source))
     }
 
-    /// Lengths by whatever tells them where finished requests don't.
+    /// Lengths by whatever tells them where finished requests don't; whether it is tokens alone.
     fn infer_lengths(
         &mut self,
         seen: &Observation,
         before: Option<&Observation>,
         most_computed: impl FnOnce() -> Option<f64>,
-    ) {
+    ) -> bool {
         let (role, kv_tokens) = self.serves;
         let source = before.unwrap_or(seen);
         let hit = self.hit();
@@ -258,7 +302,9 @@ impl Demand {
                 (self.finished_isl, self.osl) = (mean(found.prompt), mean(found.output));
                 self.unsaid_hits = mean(found.hit);
             }
+            return true;
         }
+        false
     }
 
     /// The share of prompts found in prefix caches: as told, or what must have been.

@@ -90,7 +90,7 @@ impl Saved {
 
 impl Checkpoint {
     /// The format that this build writes and reads.
-    pub const VERSION: u32 = 3;
+    pub const VERSION: u32 = 4;
 
     /// The fingerprint of the specification that it was learned under ([`FleetSpec::fingerprint`]).
     #[must_use]

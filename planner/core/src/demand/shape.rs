@@ -7,6 +7,10 @@ use crate::perf::Lengths;
 /// Coefficient of variation of lengths where nothing tells it: between 0.8 and 1.4 in published traces.
 const ASSUMED_CV: f64 = 1.0;
 
+/// The least that lengths count as varying by where a change is to be told from scatter: those of few clients vary little for
+/// a while.
+const LEAST_CV: f64 = 1.0;
+
 /// A sum that fades: what is old counts less.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Faded {
@@ -80,6 +84,12 @@ impl Scatter {
             self.squares += (sum / of - mean).powi(2) * of;
             self.windows += 1.0;
         }
+    }
+
+    /// The coefficient of variation of lengths of this mean, as far as windows tell; at least 1.
+    pub(super) fn cv(self, mean: f64) -> f64 {
+        let is_known = self.windows >= SCATTERED && mean > 0.0;
+        if is_known { ((self.squares / self.windows).sqrt() / mean).max(LEAST_CV) } else { ASSUMED_CV }
     }
 
     /// The greatest coefficient of variation that lengths of this mean can have; none before enough was seen.
