@@ -20,6 +20,9 @@ const ENOUGH: f64 = 50.0;
 /// The most that inferring is believed to add to the index of dispersion of what came.
 const MOST_ERROR: f64 = 4.0;
 
+/// The most that one window counts, as the squared error of a request.
+const OUTLIER: f64 = 16.0;
+
 /// What a pool's engines held when they were seen last.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Inflow {
@@ -90,7 +93,9 @@ impl Inflow {
     fn learn_error(&mut self, window: Micros, apart: f64, came: f64) {
         let kept = 0.5_f64.powf(window.as_secs_f64().min(1e6) / ERROR_HALF_LIFE_S);
         let (squares, requests) = self.error;
-        self.error = (squares * kept + apart * apart / 4.0, requests * kept + came.max(0.0));
+        // A counter that jumps is no error that comes again.
+        let (came, square) = (came.max(0.0), apart * apart / 4.0);
+        self.error = (squares * kept + square.min(OUTLIER * came), requests * kept + came);
     }
 
     /// What inferring adds to the index of dispersion of what came, variance over mean: from 0, where it is not known or
